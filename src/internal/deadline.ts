@@ -1,0 +1,59 @@
+/**
+ * Deadlines by the injected clock.
+ *
+ * @module
+ */
+import { setMaxListeners } from 'node:events'
+import type { Clock } from '../core/clock.js'
+
+/** Parts of {@link withDeadline}. */
+export interface Deadline {
+  readonly clock: Clock
+  readonly signal: AbortSignal
+  /** Milliseconds. */
+  readonly ms: number
+  /** Made only when time runs out. */
+  readonly onTimeout: () => Error
+}
+
+/**
+ * Runs something with a signal that aborts when the caller's does, or when time runs out. Returns then even when `run`
+ * ignores its signal: a plug-in that hangs must not hang its caller.
+ */
+export async function withDeadline<T>(deadline: Deadline, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const { clock, signal, ms, onTimeout } = deadline
+  signal.throwIfAborted()
+  const inner = new AbortController()
+  const timer = new AbortController()
+  const forward = (): void => {
+    inner.abort(signal.reason)
+  }
+  // Many operations share one signal: Node would warn of a leak, in the log of the host, from the eleventh on.
+  setMaxListeners(0, signal)
+  signal.addEventListener('abort', forward, { once: true })
+  const aborted = new Promise<never>((_, reject) => {
+    inner.signal.addEventListener(
+      'abort',
+      () => {
+        reject(inner.signal.reason)
+      },
+      { once: true },
+    )
+  })
+  aborted.catch(() => undefined)
+  void clock.sleep(ms, { signal: timer.signal, deadline: true }).then(
+    () => {
+      inner.abort(onTimeout())
+    },
+    () => undefined,
+  )
+  try {
+    // A plug-in without types may throw at once, or return something that is no promise.
+    const work = (async () => run(inner.signal))()
+    work.catch(() => undefined)
+    return await Promise.race([work, aborted])
+  } finally {
+    timer.abort()
+    signal.removeEventListener('abort', forward)
+  }
+}

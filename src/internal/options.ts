@@ -1,0 +1,94 @@
+/**
+ * Checks of options at construction. All of them throw a `TypeError` that names the option; none of them quotes secrets.
+ *
+ * @module
+ */
+
+/** Refuses anything but an object with known properties: a typing error must not turn a safety option off. */
+export function assertOptions(options: unknown, known: readonly string[], of: string): void {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new TypeError(`${of} takes an options object`)
+  }
+  const unknownOption = Object.keys(options).find((name) => !known.includes(name))
+  if (unknownOption !== undefined) {
+    throw new TypeError(`${of}: unknown option "${unknownOption}"; known are ${known.join(', ')}`)
+  }
+}
+
+/** A non-empty string without control characters. */
+export function assertText(value: unknown, option: string, maxLength = 4096): asserts value is string {
+  // eslint-disable-next-line no-control-regex -- control characters are exactly what is refused
+  if (typeof value !== 'string' || value === '' || value.length > maxLength || /[\u0000-\u001f\u007f]/.test(value)) {
+    throw new TypeError(`"${option}" option must be a non-empty string without control characters`)
+  }
+}
+
+/** An absolute path. */
+export function assertPath(value: unknown, option: string): asserts value is string {
+  assertText(value, option)
+  if (!value.startsWith('/') && !/^[A-Za-z]:[\\/]/.test(value)) {
+    throw new TypeError(`"${option}" option must be an absolute path, got ${JSON.stringify(value)}`)
+  }
+}
+
+/** A finite number within limits, both included. */
+export function assertNumber(
+  value: unknown,
+  option: string,
+  limits: { readonly min: number; readonly max: number; readonly integer?: boolean },
+): asserts value is number {
+  const { min, max, integer = false } = limits
+  const wrong =
+    typeof value !== 'number' ||
+    !Number.isFinite(value) ||
+    value < min ||
+    value > max ||
+    (integer && !Number.isInteger(value))
+  if (wrong) {
+    throw new TypeError(
+      `"${option}" option must be ${integer ? 'an integer' : 'a number'} from ${String(min)} to ${String(max)}`,
+    )
+  }
+}
+
+/** A duration in milliseconds: above zero, at most 400 days. */
+export function assertDuration(value: unknown, option: string): asserts value is number {
+  assertNumber(value, option, { min: 1, max: 400 * 86_400_000 })
+}
+
+/** `true` or `false`. */
+export function assertBoolean(value: unknown, option: string): asserts value is boolean {
+  if (typeof value !== 'boolean') throw new TypeError(`"${option}" option must be true or false`)
+}
+
+/** A function. */
+export function assertFunction(value: unknown, option: string): void {
+  if (typeof value !== 'function') throw new TypeError(`"${option}" option must be a function`)
+}
+
+/** One of a few words. */
+export function assertOneOf<Value extends string>(
+  value: unknown,
+  option: string,
+  values: readonly Value[],
+): asserts value is Value {
+  if (!values.includes(value as Value)) {
+    throw new TypeError(`"${option}" option must be one of ${values.join(', ')}`)
+  }
+}
+
+/** An https URL without credentials or fragment; http only to a loopback address, and only where `allowLoopbackHttp`. */
+export function assertHttpsUrl(value: unknown, option: string, allowLoopbackHttp = false): URL {
+  let url: URL
+  try {
+    url = new URL(String(value))
+  } catch {
+    throw new TypeError(`"${option}" option must be an absolute https URL`)
+  }
+  const loopback = /^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(url.hostname)
+  const secure = url.protocol === 'https:' || (url.protocol === 'http:' && allowLoopbackHttp && loopback)
+  if (!secure || url.username !== '' || url.password !== '' || url.hash !== '') {
+    throw new TypeError(`"${option}" option must be an https URL without credentials and fragment`)
+  }
+  return url
+}

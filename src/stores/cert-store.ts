@@ -1,0 +1,97 @@
+/**
+ * The contract of certificate stores: bytes with revisions.
+ *
+ * @module
+ */
+import type { OperationContext } from '../core/context.js'
+
+/** First part of every key; the rest is chosen by evercert. */
+export type StoreKeySpace =
+  | 'certificates'
+  | 'renewals'
+  | 'accounts'
+  | 'orders'
+  | 'challenges'
+  | 'deployments'
+  | 'placeholders'
+  | 'quarantine'
+
+/**
+ * A key: slash-separated components, each percent-encoded by evercert, so that a key is always printable ASCII. Stores
+ * MUST treat it as an opaque string and MUST NOT let it become a path.
+ */
+export type StoreKey = `${StoreKeySpace}/${string}`
+
+/** Identifies one version of one value. Opaque; a value written twice has two revisions. */
+export type Revision = string & { readonly __brand: 'Revision' }
+
+/** A value and the revision it was read at. */
+export interface StoredValue {
+  readonly value: Uint8Array
+  readonly revision: Revision
+}
+
+/** Options of {@link CertStore.put}. */
+export interface PutOptions {
+  /** `null`: only create; a revision: only replace that one; omitted: overwrite. */
+  readonly ifRevision?: Revision | null | undefined
+}
+
+/** Options of {@link CertStore.delete}. */
+export interface DeleteOptions {
+  /** Only delete this revision. @defaultValue any */
+  readonly ifRevision?: Revision | undefined
+}
+
+/** Options of {@link CertStore.lock}. */
+export interface LockOptions {
+  /** Life of the lease, milliseconds. The store renews it well before it ends. */
+  readonly ttlMs: number
+}
+
+/**
+ * Holds what must survive a restart. Bytes in, bytes out: the record format, the key names and encryption belong to
+ * evercert, so that a new back end is about 60 lines.
+ *
+ * - `put` MUST be atomic and durable once it resolves: a reader sees the old value or the new one, never a mixture, and a
+ *   crash afterwards does not lose it. A revision that does not match rejects with {@link StoreError}
+ *   `ERR_STORE_CONFLICT` and changes nothing.
+ * - `get` of an absent key resolves `undefined`; `delete` of an absent key resolves.
+ * - `list` yields every key that starts with the prefix, in any order.
+ * - A back end that cannot be reached rejects with `ERR_STORE_UNAVAILABLE`.
+ * - An aborted signal rejects with its reason; a write that was aborted before it began changes nothing.
+ *
+ * Correctness never rests on the lock alone: evercert writes every record with `ifRevision`.
+ *
+ * Test yours with `certStoreContract` from `evercert/testing`.
+ */
+export interface CertStore {
+  /** Appears in logs and errors: `file`. */
+  readonly name: string
+  get(key: StoreKey, context: OperationContext): Promise<StoredValue | undefined>
+  put(key: StoreKey, value: Uint8Array, context: OperationContext, options?: PutOptions): Promise<Revision>
+  delete(key: StoreKey, context: OperationContext, options?: DeleteOptions): Promise<void>
+  list(prefix: string, context: OperationContext): AsyncIterable<StoreKey>
+  /**
+   * Takes a named lease, or resolves `undefined` at once when another holder has it. Offered by stores that several
+   * processes share. A holder that died is replaced after `ttlMs` at the latest.
+   */
+  lock?(name: string, context: OperationContext, options: LockOptions): Promise<StoreLock | undefined>
+  /** Calls back after a key below the prefix may have changed, until the signal aborts. @defaultValue evercert polls */
+  watch?(prefix: string, onChange: (key: StoreKey) => void, context: OperationContext): Promise<void>
+  close?(): Promise<void>
+}
+
+/** A lease that is held. Disposing of it releases it; a lease that was lost is left alone. */
+export interface StoreLock extends AsyncDisposable {
+  /** Aborts with a {@link StoreError} `ERR_STORE_LOCK_LOST` once the lease cannot be trusted any more. */
+  readonly signal: AbortSignal
+  /** Grows with every holder of this name: a number in decimal. */
+  readonly fencingToken: string
+  release(): Promise<void>
+}
+
+/** Joins components to a key; every component is percent-encoded. */
+export function storeKey(space: StoreKeySpace, ...components: readonly string[]): StoreKey {
+  return `${space}/${components.map(encodeURIComponent).join('/')}`
+}
