@@ -1,0 +1,277 @@
+/**
+ * Brings a stored certificate to its targets, keeps the ledger, and lets one failing target stop no other.
+ *
+ * @module
+ */
+import type { CertificateBundle } from '../core/certificate-bundle.js'
+import type { OperationContext } from '../core/context.js'
+import { CertError, DeployError } from '../errors.js'
+import { withDeadline } from '../internal/deadline.js'
+import type { Deployer, DeployResult } from '../deployers/deployer.js'
+import { storeKey, type StoreKey } from '../stores/cert-store.js'
+import { operationContext, type Environment } from './environment.js'
+import type { CertificateSpec } from './managed-certificate.js'
+import {
+  bundleOf,
+  deploymentRecord,
+  emptyDeployments,
+  type CertificateRecord,
+  type DeploymentRecord,
+  type TargetRecord,
+} from './records.js'
+import { deploymentSchedule, scheduledWait } from './retry-schedule.js'
+import { updateRecord } from './stored-records.js'
+
+/** What became of one target in one pass. */
+export type DeploymentOutcome =
+  | { readonly deployer: string; readonly status: 'deployed' | 'unchanged' }
+  /** Failed before and must wait, or another replica is at it, or a placeholder has no business there. */
+  | { readonly deployer: string; readonly status: 'waiting'; readonly nextAttemptAt: Date | undefined }
+  | { readonly deployer: string; readonly status: 'failed'; readonly error: unknown; readonly nextAttemptAt: Date }
+
+/** Leaves that this process has itself brought to, or seen at, a target: a ledger alone proves nothing after a restart. */
+export type KnownTargets = Map<string, string>
+
+/** Whether a target is to be deployed to now. Pure. */
+export function decideDeployment(
+  target: TargetRecord | undefined,
+  fingerprintSha256: string,
+  facts: { readonly now: number; readonly known: boolean },
+): { readonly action: 'deploy' } | { readonly action: 'none' } | { readonly action: 'wait'; readonly until: number } {
+  const failure = target?.failure
+  if (failure?.fingerprintSha256 === fingerprintSha256 && failure.notBefore > facts.now) {
+    return { action: 'wait', until: failure.notBefore }
+  }
+  const current = target?.fingerprintSha256 === fingerprintSha256 && failure === undefined
+  return current && facts.known ? { action: 'none' } : { action: 'deploy' }
+}
+
+/** How long until a target that another replica works on is looked at again. */
+export const busyRetryMs = 15_000
+
+/** Deploys to every target that needs it. Never throws for a target's failure. */
+export async function deployCertificate(
+  spec: CertificateSpec,
+  record: CertificateRecord,
+  placeholder: boolean,
+  known: KnownTargets,
+  environment: Environment,
+  signal: AbortSignal,
+): Promise<readonly DeploymentOutcome[]> {
+  if (spec.deployers.length === 0) return []
+  const bundle = bundleOf(record, placeholder)
+  const node = spec.deployers.filter(({ scope }) => scope !== 'cluster')
+  const cluster = spec.deployers.filter(({ scope }) => scope === 'cluster')
+  const outcomes = await Promise.all([
+    deployAll(node, environment.node, { spec, bundle, known, environment, signal }),
+    deployToCluster(cluster, { spec, bundle, known, environment, signal }),
+  ])
+  return outcomes.flat()
+}
+
+/** Key of a ledger: per node, and one for the cluster's own targets. */
+export function ledgerKey(certificate: string, holder: string): StoreKey {
+  return storeKey('deployments', certificate, holder)
+}
+
+/** Holder of the ledger of cluster-wide targets; no node can be called so. */
+export const clusterHolder = '*'
+
+interface Deployment {
+  readonly spec: CertificateSpec
+  readonly bundle: CertificateBundle
+  readonly known: KnownTargets
+  readonly environment: Environment
+  readonly signal: AbortSignal
+}
+
+async function deployToCluster(
+  deployers: readonly Deployer[],
+  deployment: Deployment,
+): Promise<readonly DeploymentOutcome[]> {
+  const { environment, spec, signal } = deployment
+  const { store } = environment
+  if (deployers.length === 0) return []
+  if (store.lock === undefined) return deployAll(deployers, clusterHolder, deployment)
+  const context = operationContext(environment, signal, { certificate: spec.name })
+  const lock = await store.lock(ledgerKey(spec.name, clusterHolder), context, { ttlMs: environment.lockTtlMs })
+  if (lock === undefined) {
+    const nextAttemptAt = new Date(environment.clock.now() + busyRetryMs)
+    return deployers.map(({ name }) => ({ deployer: name, status: 'waiting', nextAttemptAt }))
+  }
+  try {
+    const held = { ...deployment, signal: AbortSignal.any([signal, lock.signal]) }
+    return await deployAll(deployers, clusterHolder, held)
+  } finally {
+    await lock.release()
+  }
+}
+
+async function deployAll(
+  deployers: readonly Deployer[],
+  holder: string,
+  deployment: Deployment,
+): Promise<readonly DeploymentOutcome[]> {
+  const { spec, bundle, known, environment, signal } = deployment
+  if (deployers.length === 0) return []
+  const context = operationContext(environment, signal, { certificate: spec.name })
+  const slot = { codec: deploymentRecord, key: ledgerKey(spec.name, holder), empty: emptyDeployments }
+  const ledger = await updateRecord(slot, spec.name, environment, context, (record) => record)
+  const results = await Promise.all(
+    deployers.map((deployer) => deployToTarget(deployer, ledger.targets.get(deployer.name), deployment)),
+  )
+  // One write for all targets of the pass; nothing to write is the usual case.
+  await updateRecord(slot, spec.name, environment, context, (record) => mergeTargets(record, results))
+  for (const { deployer, target } of results) {
+    if (target?.failure === undefined && target?.fingerprintSha256 === bundle.fingerprintSha256) {
+      known.set(deployer.name, bundle.fingerprintSha256)
+    } else {
+      known.delete(deployer.name)
+    }
+  }
+  return results.map(({ outcome }) => outcome)
+}
+
+interface TargetResult {
+  readonly deployer: Deployer
+  readonly outcome: DeploymentOutcome
+  /** The ledger entry afterwards. */
+  readonly target: TargetRecord | undefined
+}
+
+async function deployToTarget(
+  deployer: Deployer,
+  target: TargetRecord | undefined,
+  deployment: Deployment,
+): Promise<TargetResult> {
+  const { spec, bundle, known, environment, signal } = deployment
+  const { fingerprintSha256 } = bundle
+  const now = environment.clock.now()
+  const decision = decideDeployment(target, fingerprintSha256, {
+    now,
+    known: known.get(deployer.name) === fingerprintSha256,
+  })
+  if (decision.action === 'none') return { deployer, target, outcome: { deployer: deployer.name, status: 'unchanged' } }
+  if (decision.action === 'wait') {
+    const nextAttemptAt = new Date(decision.until)
+    return { deployer, target, outcome: { deployer: deployer.name, status: 'waiting', nextAttemptAt } }
+  }
+  const context = operationContext(environment, signal, { certificate: spec.name, deployer: deployer.name })
+  try {
+    if (bundle.placeholder && !(await mayTakePlaceholder(deployer, bundle, environment, context))) {
+      return { deployer, target, outcome: { deployer: deployer.name, status: 'waiting', nextAttemptAt: undefined } }
+    }
+    const result = await bounded(deployer, environment, context, (inner) => deployer.deploy(bundle, inner))
+    if (result.status === 'deployed' || target?.fingerprintSha256 !== fingerprintSha256) {
+      announceDeployed(deployer, result, deployment)
+    }
+    return {
+      deployer,
+      outcome: { deployer: deployer.name, status: result.status },
+      target: { fingerprintSha256, at: environment.clock.now(), failure: undefined },
+    }
+  } catch (thrown) {
+    signal.throwIfAborted()
+    const error = asCertError(thrown, deployer)
+    const before = target?.failure?.fingerprintSha256 === fingerprintSha256 ? target.failure.count : 0
+    const attempt = before + 1
+    const wait = scheduledWait(deploymentSchedule, attempt) * (1 + environment.random() * 0.1)
+    const notBefore = Math.ceil(Math.max(environment.clock.now() + wait, error.retryAt?.getTime() ?? 0))
+    const nextAttemptAt = new Date(notBefore)
+    context.logger.warn('deployment failed', { attempt, nextAttemptAt, error })
+    environment.announce('deployment-failed', {
+      certificate: spec.name,
+      deployer: deployer.name,
+      error,
+      attempt,
+      nextAttemptAt,
+    })
+    return {
+      deployer,
+      outcome: { deployer: deployer.name, status: 'failed', error, nextAttemptAt },
+      target: {
+        fingerprintSha256: target?.fingerprintSha256,
+        at: target?.at ?? now,
+        failure: { fingerprintSha256, code: error.code, count: attempt, notBefore },
+      },
+    }
+  }
+}
+
+/** A placeholder never takes the place of anything: only a deployer that sees an empty target, or this one, gets it. */
+async function mayTakePlaceholder(
+  deployer: Deployer,
+  bundle: CertificateBundle,
+  environment: Environment,
+  context: OperationContext,
+): Promise<boolean> {
+  const { inspect } = deployer
+  if (inspect === undefined) {
+    context.logger.debug('no placeholder for a deployer that cannot inspect')
+    return false
+  }
+  const state = await bounded(deployer, environment, context, (inner) => inspect.call(deployer, bundle, inner))
+  return state !== 'stale'
+}
+
+function bounded<T>(
+  deployer: Deployer,
+  environment: Environment,
+  context: OperationContext,
+  run: (context: OperationContext) => Promise<T>,
+): Promise<T> {
+  const ms = environment.deploymentTimeoutMs
+  return withDeadline(
+    {
+      ...context,
+      ms,
+      onTimeout: () =>
+        new DeployError({
+          code: 'ERR_DEPLOY_UNAVAILABLE',
+          message: `deployer ${deployer.name} did not finish within ${String(ms)} ms`,
+          deployer: deployer.name,
+        }),
+    },
+    (signal) => run({ ...context, signal }),
+  )
+}
+
+function announceDeployed(deployer: Deployer, result: DeployResult, { spec, bundle, environment }: Deployment): void {
+  environment.announce('certificate-deployed', {
+    certificate: spec.name,
+    deployer: deployer.name,
+    status: result.status,
+    fingerprintSha256: bundle.fingerprintSha256,
+    placeholder: bundle.placeholder,
+    details: result.details,
+  })
+}
+
+/** A plug-in may throw anything: what is no error of ours counts as retryable and keeps the original as its cause. */
+function asCertError(thrown: unknown, deployer: Deployer): CertError {
+  if (CertError.isInstance(thrown)) return thrown
+  const why = thrown instanceof Error ? thrown.message : 'no reason given'
+  return new CertError({
+    code: 'ERR_PLUGIN_FAILED',
+    message: `deployer ${deployer.name} failed: ${why}`,
+    retryable: true,
+    cause: thrown,
+  })
+}
+
+function mergeTargets(record: DeploymentRecord, results: readonly TargetResult[]): DeploymentRecord {
+  const changed = results.filter(({ deployer, target }) => !sameTarget(record.targets.get(deployer.name), target))
+  if (changed.length === 0) return record
+  const targets = new Map(record.targets)
+  for (const { deployer, target } of changed) if (target !== undefined) targets.set(deployer.name, target)
+  return { ...record, targets }
+}
+
+function sameTarget(one: TargetRecord | undefined, other: TargetRecord | undefined): boolean {
+  return (
+    one === other ||
+    (one?.fingerprintSha256 === other?.fingerprintSha256 &&
+      one?.failure === undefined &&
+      other?.failure === undefined)
+  )
+}

@@ -1,0 +1,326 @@
+/**
+ * One pass over one certificate: decide, issue, store, deploy, verify. Every step starts from what is stored.
+ *
+ * @module
+ */
+import { withDeadline } from '../internal/deadline.js'
+import { CertError, HttpError } from '../errors.js'
+import type { Issuer } from '../issuers/issuer.js'
+import type { StoreLock } from '../stores/cert-store.js'
+import { storeKey } from '../stores/cert-store.js'
+import { decideRenewal, openIssuers, type RenewalDecision, type RenewalFacts, type RenewalReason } from './decide-renewal.js'
+import { busyRetryMs, deployCertificate, type DeploymentOutcome, type KnownTargets } from './deploy-certificate.js'
+import { operationContext, type Environment } from './environment.js'
+import { expiryAlarm, type ExpiryLevel } from './expiry-alarm.js'
+import { issueCertificate, issuerContext, renewalSlot, sameNames } from './issue-certificate.js'
+import { identifierKey } from '../core/identifier.js'
+import type { CertificateSpec } from './managed-certificate.js'
+import { providePlaceholder } from './placeholder.js'
+import { certificateRecord, type CertificateRecord, type RenewalRecord } from './records.js'
+import { nextPlan, renewalInfoIsDue, type RenewalInfoAnswer } from './renewal-plan.js'
+import { loadRecord, updateRecord, type Loaded, type ReadRecord } from './stored-records.js'
+import { verifyDeployment, type EndpointOutcome } from './verify-deployment.js'
+
+/** What one pass did for one certificate. */
+export interface CertificateOutcome {
+  readonly certificate: string
+  /**
+   * `renewed`: a new certificate is stored; `redeployed`: a stored one was brought to a target; `unchanged`: nothing was
+   * to be done, or nothing could be done yet; `busy`: another process is at it; `failed`: see `error`, or the
+   * deployments and endpoints that failed.
+   */
+  readonly status: 'renewed' | 'redeployed' | 'unchanged' | 'busy' | 'failed'
+  /** Why it was, or will be, renewed. */
+  readonly reason?: RenewalReason | undefined
+  /** Why the issuance, or the pass as a whole, failed. */
+  readonly error?: unknown
+  readonly deployments: readonly DeploymentOutcome[]
+  readonly endpoints: readonly EndpointOutcome[]
+  /** When there is something to be done again. */
+  readonly nextRunAt: Date
+}
+
+/** What one process remembers of a certificate between passes. */
+export interface PassMemory {
+  readonly known: KnownTargets
+  /** `fingerprint/level` of the last expiry alarm. */
+  lastAlarm: string | undefined
+}
+
+/** State of one certificate as stored. */
+export interface StoredState {
+  readonly certificate: Loaded<CertificateRecord> | 'corrupt' | undefined
+  readonly renewal: RenewalRecord
+}
+
+const renewalInfoTimeoutMs = 30_000
+
+/** Runs one pass. Throws only the abort reason, or when the store cannot be used. */
+export async function reconcileCertificate(
+  spec: CertificateSpec,
+  environment: Environment,
+  memory: PassMemory,
+  options: { readonly signal: AbortSignal; readonly force?: boolean | undefined },
+): Promise<CertificateOutcome> {
+  const { signal, force = false } = options
+  const { clock } = environment
+  let state = await loadState(spec, environment, signal)
+  if (recordOf(state) === undefined && spec.placeholder) {
+    const placeholder = await providePlaceholder(spec, environment, signal)
+    await deployCertificate(spec, placeholder, true, memory.known, environment, signal)
+  }
+  state = await refreshPlan(spec, state, environment, signal)
+  let decision = decideRenewal(factsOf(spec, state, clock.now(), force))
+  let status: CertificateOutcome['status'] = 'unchanged'
+  let reason = decision.reason
+  let error: unknown
+  if (decision.action === 'renew') {
+    try {
+      const issued = await renewUnderLock(spec, state, environment, signal, force)
+      status = issued === undefined ? 'busy' : issued ? 'renewed' : 'unchanged'
+    } catch (thrown) {
+      signal.throwIfAborted()
+      status = 'failed'
+      error = thrown
+    }
+    state = await refreshPlan(spec, await loadState(spec, environment, signal), environment, signal)
+    decision = decideRenewal(factsOf(spec, state, clock.now(), false))
+    if (status === 'unchanged') reason = decision.reason
+  }
+  const record = recordOf(state)
+  const deployments =
+    record === undefined ? [] : await deployCertificate(spec, record, false, memory.known, environment, signal)
+  const inPlace = deployments.every((outcome) => outcome.status === 'deployed' || outcome.status === 'unchanged')
+  const endpoints =
+    record === undefined || !inPlace ? [] : await verifyDeployment(spec, record, memory.known, environment, signal)
+  // What is not served although it was deployed may have been overwritten there: the next pass deploys again.
+  if (endpoints.some((outcome) => outcome.status === 'failed')) memory.known.clear()
+  const alarmAt = record === undefined ? Infinity : raiseAlarm(spec, record, memory, environment)
+  if (status === 'unchanged' && deployments.some((outcome) => outcome.status === 'deployed')) status = 'redeployed'
+  const failedTarget = [...deployments, ...endpoints].some((outcome) => outcome.status === 'failed')
+  return {
+    certificate: spec.name,
+    status: failedTarget ? 'failed' : status,
+    reason,
+    error,
+    deployments,
+    endpoints,
+    nextRunAt: new Date(
+      nextRun({ state, decision, busy: status === 'busy', deployments, endpoints, alarmAt, now: clock.now() }),
+    ),
+  }
+}
+
+/** Reads what is stored of a certificate. */
+export async function loadState(
+  spec: Pick<CertificateSpec, 'name'>,
+  environment: Environment,
+  signal: AbortSignal,
+  read: ReadRecord = loadRecord,
+): Promise<StoredState> {
+  const context = operationContext(environment, signal, { certificate: spec.name })
+  const slot = renewalSlot(spec)
+  const [certificate, renewal] = await Promise.all([
+    read(certificateRecord, storeKey('certificates', spec.name), spec.name, environment, context),
+    read(slot.codec, slot.key, spec.name, environment, context),
+  ])
+  return { certificate, renewal: renewal === undefined || renewal === 'corrupt' ? slot.empty : renewal.value }
+}
+
+/** The facts {@link decideRenewal} wants. Pure. */
+export function factsOf(spec: CertificateSpec, state: StoredState, now: number, force: boolean): RenewalFacts {
+  const { certificate, renewal } = state
+  const wanted = spec.identifiers.map(identifierKey)
+  const backoff = new Map(
+    [...renewal.failures]
+      // What was wrong with other names says nothing about these; a CA's rate limit stays.
+      .filter(([, failure]) => failure.failureClass === 'rate-limited' || sameNames(failure.identifiers, wanted))
+      .map(([id, { notBefore, failureClass }]) => [id, { notBefore, rateLimited: failureClass === 'rate-limited' }]),
+  )
+  return {
+    now,
+    wanted: {
+      identifiers: spec.identifiers,
+      issuerIds: spec.issuers.map(({ id }) => id),
+      keyAlgorithm: spec.key,
+      profile: spec.profile,
+    },
+    certificate: certificate === 'corrupt' ? 'corrupt' : certificate?.value,
+    plan: renewal.plan,
+    backoff,
+    recentIssuances: renewal.recentIssuances,
+    force,
+  }
+}
+
+/** The stored certificate, if there is a readable one. */
+export function recordOf(state: StoredState): CertificateRecord | undefined {
+  return state.certificate === 'corrupt' ? undefined : state.certificate?.value
+}
+
+/** @returns whether something was issued; `undefined` when another process holds the lock. */
+async function renewUnderLock(
+  spec: CertificateSpec,
+  before: StoredState,
+  environment: Environment,
+  signal: AbortSignal,
+  force: boolean,
+): Promise<boolean | undefined> {
+  const { store } = environment
+  if (store.lock === undefined) {
+    return renewIfStillNeeded(spec, before, environment, signal, force)
+  }
+  const context = operationContext(environment, signal, { certificate: spec.name })
+  const lock: StoreLock | undefined = await store.lock(storeKey('certificates', spec.name), context, {
+    ttlMs: environment.lockTtlMs,
+  })
+  if (lock === undefined) return undefined
+  try {
+    const held = AbortSignal.any([signal, lock.signal])
+    // Somebody else may have renewed it while we came here.
+    const now = await loadState(spec, environment, held)
+    const changed = recordOf(now)?.fingerprintSha256 !== recordOf(before)?.fingerprintSha256
+    const state = now.certificate === undefined && before.certificate === 'corrupt' ? before : now
+    return await renewIfStillNeeded(spec, state, environment, held, force && !changed)
+  } finally {
+    await lock.release()
+  }
+}
+
+async function renewIfStillNeeded(
+  spec: CertificateSpec,
+  state: StoredState,
+  environment: Environment,
+  signal: AbortSignal,
+  force: boolean,
+): Promise<boolean> {
+  const facts = factsOf(spec, state, environment.clock.now(), force)
+  const decision = decideRenewal(facts)
+  if (decision.action !== 'renew') return false
+  await issueCertificate(
+    {
+      spec,
+      reason: decision.reason,
+      issuerIds: openIssuers(facts, force),
+      current: state.certificate === 'corrupt' ? undefined : state.certificate,
+    },
+    environment,
+    signal,
+  )
+  return true
+}
+
+/** Asks the CA when it is time to, and fixes the instant of renewal. */
+async function refreshPlan(
+  spec: CertificateSpec,
+  state: StoredState,
+  environment: Environment,
+  signal: AbortSignal,
+): Promise<StoredState> {
+  const record = recordOf(state)
+  const { clock, random } = environment
+  if (record === undefined) return state
+  const { plan } = state.renewal
+  const issuer = spec.issuers.find(({ id }) => id === record.issuerId)
+  const asks = issuer?.renewalInfo !== undefined && renewalInfoIsDue(plan, record, clock.now())
+  if (!asks && plan?.fingerprintSha256 === record.fingerprintSha256) return state
+  const answer: RenewalInfoAnswer = asks
+    ? await askForRenewalInfo(spec, issuer, record, environment, signal)
+    : { kind: 'not-asked' }
+  const context = operationContext(environment, signal, { certificate: spec.name })
+  const renewal = await updateRecord(renewalSlot(spec), spec.name, environment, context, (current) => ({
+    ...current,
+    plan: nextPlan(
+      {
+        current: current.plan,
+        certificate: record,
+        answer,
+        now: clock.now(),
+        remainingRatio: environment.renewAtRemainingRatio,
+      },
+      random,
+    ),
+  }))
+  if (renewal.plan !== undefined && renewal.plan.selectedAt !== plan?.selectedAt) {
+    environment.announce('renewal-planned', {
+      certificate: spec.name,
+      source: renewal.plan.source,
+      at: new Date(renewal.plan.selectedAt),
+      explanationUrl: renewal.plan.explanationUrl,
+    })
+  }
+  return { ...state, renewal }
+}
+
+async function askForRenewalInfo(
+  spec: CertificateSpec,
+  issuer: Issuer,
+  record: CertificateRecord,
+  environment: Environment,
+  signal: AbortSignal,
+): Promise<RenewalInfoAnswer> {
+  const context = issuerContext(environment, spec, issuer, signal)
+  try {
+    const info = await withDeadline(
+      {
+        ...context,
+        ms: renewalInfoTimeoutMs,
+        onTimeout: () =>
+          new HttpError({
+            code: 'ERR_HTTP_TIMEOUT',
+            message: `${issuer.id} gave no renewal information within ${String(renewalInfoTimeoutMs)} ms`,
+            method: 'GET',
+            url: issuer.id,
+          }),
+      },
+      async (inner) => issuer.renewalInfo?.(record.certificatePem, { ...context, signal: inner }),
+    )
+    return info === undefined ? { kind: 'none' } : { kind: 'info', info }
+  } catch (error) {
+    signal.throwIfAborted()
+    if (!CertError.isInstance(error) || error.code !== 'ERR_HTTP_NETWORK') {
+      context.logger.warn('no renewal information', { error })
+    }
+    return { kind: 'failed', error }
+  }
+}
+
+function raiseAlarm(
+  spec: CertificateSpec,
+  record: CertificateRecord,
+  memory: PassMemory,
+  environment: Environment,
+): number {
+  const { level, nextAt } = expiryAlarm(record, environment.clock.now())
+  if (level !== undefined) {
+    const alarm = `${record.fingerprintSha256}/${level satisfies ExpiryLevel}`
+    if (memory.lastAlarm !== alarm) {
+      memory.lastAlarm = alarm
+      environment.announce('expiry-imminent', { certificate: spec.name, notAfter: new Date(record.notAfter), level })
+    }
+  }
+  return nextAt
+}
+
+interface NextRunFacts {
+  readonly state: StoredState
+  readonly decision: RenewalDecision
+  readonly busy: boolean
+  readonly deployments: readonly DeploymentOutcome[]
+  readonly endpoints: readonly EndpointOutcome[]
+  readonly alarmAt: number
+  readonly now: number
+}
+
+/** The earliest instant at which anything is to be done. */
+function nextRun({ state, decision, busy, deployments, endpoints, alarmAt, now }: NextRunFacts): number {
+  const candidates: number[] = [alarmAt, decision.action === 'wait' ? decision.until : now + busyRetryMs]
+  if (busy) candidates.push(now + busyRetryMs)
+  const record = recordOf(state)
+  const checkAgainAt = state.renewal.plan?.checkAgainAt
+  if (record !== undefined && checkAgainAt !== undefined && checkAgainAt < record.notAfter) candidates.push(checkAgainAt)
+  for (const outcome of [...deployments, ...endpoints]) {
+    if ('nextAttemptAt' in outcome && outcome.nextAttemptAt !== undefined) candidates.push(outcome.nextAttemptAt.getTime())
+  }
+  return Math.max(Math.min(...candidates), now)
+}

@@ -1,0 +1,411 @@
+/**
+ * The long-lived object callers embed: timers, locks and events around one pass per certificate, nothing else.
+ *
+ * @module
+ */
+import { EventEmitter } from 'node:events'
+import { hostname } from 'node:os'
+import { systemClock, type Clock } from '../core/clock.js'
+import { boundLogger, silentLogger, type Logger } from '../core/logger.js'
+import { systemRandom, type Random } from '../core/random.js'
+import { CertError } from '../errors.js'
+import { withDeadline } from '../internal/deadline.js'
+import { assertDuration, assertFunction, assertNumber, assertOptions, assertText } from '../internal/options.js'
+import { Semaphore } from '../internal/semaphore.js'
+import type { RevocationReason } from '../issuers/issuer.js'
+import type { CertStore } from '../stores/cert-store.js'
+import { DueQueue } from './due-queue.js'
+import type { Environment } from './environment.js'
+import type { RenewalEventMap } from './events.js'
+import { parseManagedCertificate, type CertificateSpec, type ManagedCertificate } from './managed-certificate.js'
+import { reconcileCertificate, type CertificateOutcome, type PassMemory } from './reconcile.js'
+import { scheduledWait } from './retry-schedule.js'
+import { certificateStatus, planCertificate, type CertificateStatus, type PlannedAction } from './status.js'
+import { revokeStored } from './revoke-certificate.js'
+import { handshake, resolveWithSystem, type ResolveHost } from './verify-endpoint.js'
+
+/** Options of {@link RenewalScheduler}. */
+export interface RenewalSchedulerOptions {
+  readonly store: CertStore
+  /** @defaultValue none; see {@link RenewalScheduler.add} */
+  readonly certificates?: readonly ManagedCertificate[] | undefined
+  /**
+   * Share of the life that is left at renewal when the CA suggests no window: above 0, at most 0.9.
+   *
+   * @defaultValue 1/3, and 1/2 for lives below ten days
+   */
+  readonly renewAtRemainingRatio?: number | undefined
+  /** Certificates worked on at once: 1 to 1000. @defaultValue 4 */
+  readonly concurrency?: number | undefined
+  /** Limit of one issuance by one issuer, milliseconds. @defaultValue 1_200_000 (20 minutes) */
+  readonly issuanceTimeoutMs?: number | undefined
+  /** Limit of one deployment to one target, milliseconds. @defaultValue 900_000 (15 minutes) */
+  readonly deploymentTimeoutMs?: number | undefined
+  /** Life of a lease in a shared store, milliseconds. A dead holder is replaced after it. @defaultValue 60_000 (1 minute) */
+  readonly lockTtlMs?: number | undefined
+  /** Name of this replica: owner of the ledger of its `node` deployers. @defaultValue the host name */
+  readonly node?: string | undefined
+  /** How endpoints are resolved for their proof. @defaultValue the system's resolver, all addresses */
+  readonly resolve?: ResolveHost | undefined
+  /** @defaultValue the machine's clock */
+  readonly clock?: Clock | undefined
+  /** @defaultValue `Math.random` */
+  readonly random?: Random | undefined
+  /** @defaultValue silent */
+  readonly logger?: Logger | undefined
+}
+
+/** Options of a call that may take long. */
+export interface RunOptions {
+  readonly signal?: AbortSignal | undefined
+}
+
+/** What {@link RenewalScheduler.reconcile} did. */
+export interface ReconcileReport {
+  readonly outcomes: readonly CertificateOutcome[]
+  /** The earliest instant at which another pass has something to do. */
+  readonly nextRunAt: Date
+}
+
+/** Waits after passes that failed as a whole (the store is away). */
+const failedPassSchedule: readonly number[] = [5_000, 15_000, 60_000, 300_000]
+/** A day: the longest anything goes unlooked at. */
+const longestWaitMs = 86_400_000
+
+interface Managed {
+  readonly spec: CertificateSpec
+  readonly memory: PassMemory
+  /** The pass under way, if any: passes over one certificate follow each other. */
+  running: Promise<unknown>
+  /** Passes in a row that failed as a whole. */
+  failedPasses: number
+}
+
+/**
+ * Keeps certificates valid: decides when to renew, has them issued, stores, deploys and verifies them.
+ *
+ * Construction validates everything and starts nothing. Either `start()` it, or call `reconcile()` from cron.
+ *
+ * @example
+ *
+ * ```ts
+ * import { RenewalScheduler } from 'evercert'
+ * import { selfSignedIssuer } from 'evercert/issuers/self-signed'
+ * import { memoryStore } from 'evercert/stores/memory'
+ *
+ * const scheduler = new RenewalScheduler({
+ *   store: memoryStore(),
+ *   certificates: [{ name: 'local', identifiers: ['localhost'], issuers: [selfSignedIssuer()] }],
+ * })
+ * scheduler.on('certificate-stored', ({ certificate, notAfter }) => console.log(certificate, notAfter))
+ * await scheduler.reconcile()
+ * ```
+ */
+export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements AsyncDisposable {
+  readonly #environment: Environment
+  readonly #managed = new Map<string, Managed>()
+  readonly #queue = new DueQueue()
+  readonly #slots: Semaphore
+  #run: { readonly controller: AbortController; readonly ended: Promise<void> } | undefined
+  #wake: (() => void) | undefined
+
+  /** @throws `TypeError` that names the option. */
+  constructor(options: RenewalSchedulerOptions) {
+    super()
+    assertOptions(options, optionNames, 'RenewalScheduler')
+    const { store, certificates = [], concurrency = 4, logger = silentLogger } = options
+    if (typeof store !== 'object' || store === null) throw new TypeError('"store" option must be a CertStore')
+    for (const method of ['get', 'put', 'delete', 'list'] as const) assertFunction(store[method], `store.${method}`)
+    if (!Array.isArray(certificates)) throw new TypeError('"certificates" option must be an array')
+    assertNumber(concurrency, 'concurrency', { min: 1, max: 1000, integer: true })
+    const ratio = options.renewAtRemainingRatio
+    if (ratio !== undefined) assertNumber(ratio, 'renewAtRemainingRatio', { min: 0.01, max: 0.9 })
+    const { issuanceTimeoutMs = 20 * 60_000, deploymentTimeoutMs = 15 * 60_000, lockTtlMs = 60_000 } = options
+    assertDuration(issuanceTimeoutMs, 'issuanceTimeoutMs')
+    assertDuration(deploymentTimeoutMs, 'deploymentTimeoutMs')
+    assertDuration(lockTtlMs, 'lockTtlMs')
+    const { node = hostname(), resolve = resolveWithSystem, clock = systemClock, random = systemRandom } = options
+    assertText(node, 'node', 200)
+    if (node === '*') throw new TypeError('"node" option must not be "*"')
+    assertFunction(resolve, 'resolve')
+    this.#slots = new Semaphore(concurrency)
+    this.#environment = {
+      store,
+      clock,
+      random,
+      logger: boundLogger(logger, {}),
+      node,
+      renewAtRemainingRatio: ratio,
+      issuanceTimeoutMs,
+      deploymentTimeoutMs,
+      lockTtlMs,
+      resolve,
+      handshake,
+      announce: (name, event) => {
+        this.#announce(name, event)
+      },
+    }
+    for (const certificate of certificates) this.add(certificate)
+  }
+
+  /** Manages one more certificate. A started scheduler looks at it at once. @throws `TypeError` when it is not valid */
+  add(certificate: ManagedCertificate): void {
+    const spec = parseManagedCertificate(certificate)
+    if (this.#managed.has(spec.name)) {
+      throw new TypeError(`certificates[${JSON.stringify(spec.name)}] is managed already`)
+    }
+    this.#managed.set(spec.name, {
+      spec,
+      memory: { known: new Map(), lastAlarm: undefined },
+      running: Promise.resolve(),
+      failedPasses: 0,
+    })
+    this.#queue.set(spec.name, this.#environment.clock.now())
+    this.#wake?.()
+  }
+
+  /**
+   * Stops managing a certificate, once a pass that is under way has ended. What is stored and deployed stays.
+   *
+   * @returns whether it was managed
+   */
+  async remove(name: string): Promise<boolean> {
+    const managed = this.#managed.get(name)
+    if (managed === undefined) return false
+    this.#managed.delete(name)
+    this.#queue.delete(name)
+    await managed.running
+    return true
+  }
+
+  /**
+   * Works in the background from now on. Keeps no process alive by itself. Does nothing when started already.
+   *
+   * @param options - `signal`: stops it, as {@link RenewalScheduler.stop} does
+   */
+  start(options: RunOptions = {}): void {
+    const { signal } = options
+    if (this.#run !== undefined || signal?.aborted === true) return
+    const controller = new AbortController()
+    const onAbort = (): void => {
+      void this.stop()
+    }
+    signal?.addEventListener('abort', onAbort, { once: true })
+    const ended = this.#loop(controller.signal).finally(() => {
+      signal?.removeEventListener('abort', onAbort)
+    })
+    this.#run = { controller, ended }
+  }
+
+  /**
+   * Ends waits at once and lets writes that are under way finish. It can be started again afterwards.
+   *
+   * @param options - `timeoutMs`: how long to wait for what is under way. @defaultValue 5000 (5 seconds)
+   */
+  async stop(options: { readonly timeoutMs?: number | undefined } = {}): Promise<void> {
+    const run = this.#run
+    if (run === undefined) return
+    run.controller.abort(new DOMException('the scheduler was stopped', 'AbortError'))
+    const { clock } = this.#environment
+    const ms = options.timeoutMs ?? 5_000
+    await withDeadline(
+      { clock, signal: new AbortController().signal, ms, onTimeout: () => new Error('still busy') },
+      () => run.ended,
+    ).catch(() => undefined)
+    if (this.#run === run) this.#run = undefined
+  }
+
+  /**
+   * One pass over every certificate, without timers: for cron, scripts and tests. Never rejects for a certificate's
+   * failure: that is in the report.
+   */
+  async reconcile(options: RunOptions = {}): Promise<ReconcileReport> {
+    const signal = options.signal ?? new AbortController().signal
+    const names = [...this.#managed.keys()]
+    const outcomes = await Promise.all(names.map((name) => this.#pass(name, { signal })))
+    signal.throwIfAborted()
+    const done = outcomes.filter((outcome) => outcome !== undefined)
+    const next = Math.min(...done.map(({ nextRunAt }) => nextRunAt.getTime()), this.#now() + longestWaitMs)
+    return { outcomes: done, nextRunAt: new Date(next) }
+  }
+
+  /**
+   * One pass over one certificate.
+   *
+   * @param options - `force`: renew although it is not due. Overrides evercert's own back-off, never a CA's `Retry-After`.
+   * @throws {@link CertError} `ERR_NOT_MANAGED`
+   */
+  async renew(
+    name: string,
+    options: RunOptions & { readonly force?: boolean | undefined } = {},
+  ): Promise<CertificateOutcome> {
+    const signal = options.signal ?? new AbortController().signal
+    const outcome = await this.#pass(name, { signal, force: options.force })
+    signal.throwIfAborted()
+    if (outcome === undefined) throw notManaged(name)
+    return outcome
+  }
+
+  /** What would happen, when and why. Places no order and writes nothing. */
+  async plan(options: RunOptions = {}): Promise<readonly PlannedAction[]> {
+    const signal = options.signal ?? new AbortController().signal
+    return Promise.all([...this.#managed.values()].map(({ spec }) => planCertificate(spec, this.#environment, signal)))
+  }
+
+  /** How each certificate is, from what is stored. For health checks and dashboards. */
+  async status(options: RunOptions = {}): Promise<readonly CertificateStatus[]> {
+    const signal = options.signal ?? new AbortController().signal
+    return Promise.all(
+      [...this.#managed.values()].map(({ spec }) => {
+        const nextRunAt = this.#run === undefined ? undefined : this.#queue.get(spec.name)
+        return certificateStatus(spec, this.#environment, signal, nextRunAt)
+      }),
+    )
+  }
+
+  /**
+   * Revokes the stored certificate of a name with the issuer it came from. It stays stored and deployed: renew first.
+   *
+   * @throws {@link CertError} `ERR_NOT_MANAGED`, or what the issuer throws
+   */
+  async revoke(name: string, reason: RevocationReason = 'unspecified', options: RunOptions = {}): Promise<void> {
+    const managed = this.#managed.get(name)
+    if (managed === undefined) throw notManaged(name)
+    const signal = options.signal ?? new AbortController().signal
+    await revokeStored(managed.spec, reason, this.#environment, signal)
+  }
+
+  /** {@link RenewalScheduler.stop} */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
+  }
+
+  #now(): number {
+    return this.#environment.clock.now()
+  }
+
+  /** Sleeps until something is due and starts it. Never rejects. */
+  async #loop(signal: AbortSignal): Promise<void> {
+    for (const name of this.#managed.keys()) this.#queue.set(name, this.#now())
+    const passes = new Set<Promise<unknown>>()
+    while (!signal.aborted) {
+      for (;;) {
+        const name = this.#queue.takeDue(this.#now())
+        if (name === undefined) break
+        const pass = this.#pass(name, { signal }).finally(() => passes.delete(pass))
+        passes.add(pass)
+      }
+      await this.#idle(signal)
+    }
+    await Promise.all(passes)
+  }
+
+  /** Waits until the first certificate is due, something changes, or the scheduler stops. */
+  async #idle(signal: AbortSignal): Promise<void> {
+    const wait = Math.min(Math.max(this.#queue.nextAt() - this.#now(), 0), longestWaitMs)
+    const waiting = new AbortController()
+    const end = (): void => {
+      waiting.abort()
+    }
+    this.#wake = end
+    signal.addEventListener('abort', end, { once: true })
+    try {
+      await this.#environment.clock.sleep(wait, { signal: waiting.signal, background: true })
+    } catch {
+      // Woken: there is something to look at.
+    } finally {
+      signal.removeEventListener('abort', end)
+      this.#wake = undefined
+    }
+  }
+
+  /** One pass over one certificate, after any pass over it that is under way. Never rejects; `undefined` when unmanaged. */
+  #pass(
+    name: string,
+    options: { readonly signal: AbortSignal; readonly force?: boolean | undefined },
+  ): Promise<CertificateOutcome | undefined> {
+    const managed = this.#managed.get(name)
+    if (managed === undefined) return Promise.resolve(undefined)
+    const pass = managed.running.then(() => this.#slots.run(() => this.#attempt(managed, options)))
+    managed.running = pass
+    return pass
+  }
+
+  async #attempt(
+    managed: Managed,
+    options: { readonly signal: AbortSignal; readonly force?: boolean | undefined },
+  ): Promise<CertificateOutcome | undefined> {
+    const { spec, memory } = managed
+    if (this.#managed.get(spec.name) !== managed) return undefined
+    let outcome: CertificateOutcome
+    try {
+      options.signal.throwIfAborted()
+      outcome = await reconcileCertificate(spec, this.#environment, memory, options)
+      managed.failedPasses = 0
+    } catch (error) {
+      if (options.signal.aborted) return undefined
+      outcome = this.#failedPass(managed, error)
+    }
+    if (this.#managed.get(spec.name) === managed) {
+      this.#queue.set(spec.name, Math.min(outcome.nextRunAt.getTime(), this.#now() + longestWaitMs))
+      this.#wake?.()
+    }
+    return outcome
+  }
+
+  #failedPass(managed: Managed, error: unknown): CertificateOutcome {
+    const { spec } = managed
+    managed.failedPasses += 1
+    const attempt = managed.failedPasses
+    const wait = scheduledWait(failedPassSchedule, attempt) * (1 + this.#environment.random() * 0.1)
+    const nextAttemptAt = new Date(Math.ceil(this.#now() + wait))
+    this.#environment.logger.error('pass failed', { certificate: spec.name, attempt, nextAttemptAt, error })
+    this.#announce('pass-failed', { certificate: spec.name, error, attempt, nextAttemptAt })
+    return {
+      certificate: spec.name,
+      status: 'failed',
+      error,
+      deployments: [],
+      endpoints: [],
+      nextRunAt: nextAttemptAt,
+    }
+  }
+
+  /** A listener that throws or rejects is logged; it cannot disturb a renewal or the host. */
+  #announce<Name extends keyof RenewalEventMap>(name: Name, event: RenewalEventMap[Name][0]): void {
+    const failed = (error: unknown): void => {
+      this.#environment.logger.error('event listener failed', { event: name, error })
+    }
+    for (const listener of this.rawListeners(name)) {
+      try {
+        const result: unknown = Reflect.apply(listener, this, [event])
+        if (result instanceof Promise) result.catch(failed)
+      } catch (error) {
+        failed(error)
+      }
+    }
+  }
+}
+
+const optionNames = [
+  'store',
+  'certificates',
+  'renewAtRemainingRatio',
+  'concurrency',
+  'issuanceTimeoutMs',
+  'deploymentTimeoutMs',
+  'lockTtlMs',
+  'node',
+  'resolve',
+  'clock',
+  'random',
+  'logger',
+] as const
+
+function notManaged(name: string): CertError {
+  return new CertError({
+    code: 'ERR_NOT_MANAGED',
+    message: `no certificate named ${JSON.stringify(name)} is managed by this scheduler`,
+    retryable: false,
+  })
+}

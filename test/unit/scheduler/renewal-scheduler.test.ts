@@ -1,0 +1,708 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import {
+  CertError,
+  DeployError,
+  RateLimitedError,
+  StoreError,
+  type CertErrorCode,
+} from '../../../src/errors.js'
+import type { ManagedCertificate } from '../../../src/scheduler/managed-certificate.js'
+import type { RenewalEventMap } from '../../../src/scheduler/events.js'
+import { RenewalScheduler, type RenewalSchedulerOptions } from '../../../src/scheduler/renewal-scheduler.js'
+import { storeKey, type CertStore } from '../../../src/stores/cert-store.js'
+import { memoryStore } from '../../../src/stores/memory.js'
+import { fakeClock, type FakeClock } from '../../../src/testing/fake-clock.js'
+import { operationContext } from '../../../src/testing/operation-context.js'
+import { assertNoSecrets, recordingLogger, type RecordingLogger } from '../../../src/testing/recording-logger.js'
+import { seededRandom } from '../../../src/testing/seeded-random.js'
+import { recordingDeployer, type RecordingDeployer } from '../../support/recording-deployer.js'
+import { scriptedIssuer, type ScriptedIssuer } from '../../support/scripted-issuer.js'
+
+const minute = 60_000
+const hour = 60 * minute
+const day = 24 * hour
+
+let clock: FakeClock
+let store: CertStore
+let issuer: ScriptedIssuer
+let deployer: RecordingDeployer
+let logger: RecordingLogger
+let events: { name: keyof RenewalEventMap; event: Record<string, unknown> }[]
+
+beforeEach(async () => {
+  clock = fakeClock()
+  store = memoryStore({ clock })
+  issuer = await scriptedIssuer({ clock })
+  deployer = recordingDeployer()
+  logger = recordingLogger()
+  events = []
+})
+
+afterEach(() => {
+  assertNoSecrets(logger.entries)
+  assertNoSecrets(events)
+})
+
+const eventNames: readonly (keyof RenewalEventMap)[] = [
+  'certificate-issued',
+  'certificate-stored',
+  'certificate-deployed',
+  'certificate-served',
+  'renewal-planned',
+  'issuance-failed',
+  'deployment-failed',
+  'verification-failed',
+  'expiry-imminent',
+  'record-quarantined',
+  'pass-failed',
+]
+
+function certificate(change: Partial<ManagedCertificate> = {}): ManagedCertificate {
+  return { name: 'www', identifiers: ['www.example.com'], issuers: [issuer], deployers: [deployer], ...change }
+}
+
+function schedulerFor(
+  certificates: readonly ManagedCertificate[] = [certificate()],
+  options: Partial<RenewalSchedulerOptions> = {},
+): RenewalScheduler {
+  const scheduler = new RenewalScheduler({
+    store,
+    certificates,
+    clock,
+    random: seededRandom(1),
+    logger,
+    node: 'test',
+    ...options,
+  })
+  for (const name of eventNames) scheduler.on(name, (event) => events.push({ name, event }))
+  return scheduler
+}
+
+const names = (): string[] => events.map(({ name }) => name)
+const eventsOf = (name: keyof RenewalEventMap): Record<string, unknown>[] =>
+  events.filter((entry) => entry.name === name).map(({ event }) => event)
+
+describe('one pass', () => {
+  it('issues, stores and deploys, in this order, and says so', async () => {
+    const { outcomes } = await schedulerFor().reconcile()
+    expect(names()).toEqual(['certificate-issued', 'certificate-stored', 'renewal-planned', 'certificate-deployed'])
+    expect(outcomes).toMatchObject([
+      { certificate: 'www', status: 'renewed', reason: 'absent', deployments: [{ deployer: 'recording', status: 'deployed' }] },
+    ])
+    expect(deployer.current?.identifiers).toEqual([{ type: 'dns', value: 'www.example.com' }])
+    expect(deployer.current?.placeholder).toBe(false)
+  })
+
+  it('does nothing when nothing is due, in the same process and after a restart', async () => {
+    const first = schedulerFor()
+    await first.reconcile()
+    const again = await first.reconcile()
+    expect(again.outcomes).toMatchObject([{ status: 'unchanged', deployments: [{ status: 'unchanged' }] }])
+    expect(deployer.calls).toBe(1)
+    const restarted = await schedulerFor().reconcile()
+    expect(restarted.outcomes).toMatchObject([{ status: 'unchanged' }])
+    expect(issuer.requests).toHaveLength(1)
+    // A new process cannot know what the target serves: it asks the deployer once.
+    expect(deployer.calls).toBe(2)
+  })
+
+  it('brings a stored certificate back to a target that lost it, without an order', async () => {
+    await schedulerFor().reconcile()
+    deployer.wipe()
+    const { outcomes } = await schedulerFor().reconcile()
+    expect(outcomes).toMatchObject([{ status: 'redeployed' }])
+    expect(issuer.requests).toHaveLength(1)
+  })
+
+  it('renews when the drawn instant comes, names what it replaces, and makes a new key', async () => {
+    const scheduler = schedulerFor()
+    const { nextRunAt } = await scheduler.reconcile()
+    const [planned] = eventsOf('renewal-planned')
+    const due = planned?.['at'] as Date
+    expect(due.getTime() - clock.now()).toBeGreaterThan(57 * day)
+    expect(due.getTime() - clock.now()).toBeLessThan(60 * day)
+    // This CA offers no window now; it is asked again within the day.
+    expect(nextRunAt.getTime()).toBeLessThan(clock.now() + day)
+    await clock.setTime(due.getTime() - 1)
+    await scheduler.reconcile()
+    expect(issuer.requests).toHaveLength(1)
+    await clock.setTime(due)
+    await scheduler.reconcile()
+    expect(issuer.requests).toHaveLength(2)
+    expect(issuer.requests[1]?.replaces?.value).toMatch(/^[\w-]+\.[\w-]+$/)
+    const [one, other] = deployer.history
+    expect(one?.privateKey.exportPem()).not.toBe(other?.privateKey.exportPem())
+  })
+
+  it('keeps the key when told to, and still gets a new certificate', async () => {
+    const scheduler = schedulerFor([certificate({ reuseKey: true })])
+    await scheduler.reconcile()
+    await scheduler.renew('www', { force: true })
+    const [one, other] = deployer.history
+    expect(one?.privateKey.exportPem()).toBe(other?.privateKey.exportPem())
+    expect(one?.fingerprintSha256).not.toBe(other?.fingerprintSha256)
+    expect(issuer.requests[0]?.idempotencyKey).not.toBe(issuer.requests[1]?.idempotencyKey)
+  })
+
+  it('follows the window of the CA when it moves', async () => {
+    const start = clock.now()
+    let window = { windowStart: new Date(start + 50 * day), windowEnd: new Date(start + 51 * day) }
+    issuer.window = () => ({ ...window, retryAt: new Date(clock.now() + 6 * hour) })
+    const scheduler = schedulerFor()
+    await scheduler.reconcile()
+    await clock.advance(10 * day)
+    window = { windowStart: new Date(start + 9 * day), windowEnd: new Date(start + 9.5 * day) }
+    const { outcomes } = await scheduler.reconcile()
+    expect(outcomes).toMatchObject([{ status: 'renewed', reason: 'renewal-info' }])
+  })
+
+  it.each([
+    ['names', { identifiers: ['www.example.com', 'example.com'] }, 'identifiers-changed'],
+    ['key type', { key: 'ecdsa-p384' }, 'key-changed'],
+    ['profile', { profile: 'shortlived' }, 'profile-changed'],
+  ] satisfies [string, Partial<ManagedCertificate>, string][])('renews when other %s are wanted', async (_, change, reason) => {
+    await schedulerFor().reconcile()
+    const { outcomes } = await schedulerFor([certificate(change)]).reconcile()
+    expect(outcomes).toMatchObject([{ status: 'renewed', reason }])
+    const settled = await schedulerFor([certificate(change)]).reconcile()
+    expect(settled.outcomes).toMatchObject([{ status: 'unchanged' }])
+  })
+
+  it('does not order anew for the same names in another order and case', async () => {
+    await schedulerFor([certificate({ identifiers: ['b.example', 'a.example'] })]).reconcile()
+    await schedulerFor([certificate({ identifiers: ['A.example', 'b.example.', 'a.example'] })]).reconcile()
+    expect(issuer.requests).toHaveLength(1)
+  })
+})
+
+describe('failures of an issuer', () => {
+  it('are remembered over restarts: a process in a crash loop sends not one request more', async () => {
+    issuer.onIssue = () => {
+      throw new CertError({ code: 'ERR_ACME_PROBLEM', message: 'no', retryable: true })
+    }
+    const start = clock.now()
+    for (let restart = 0; restart < 300; restart += 1) {
+      await schedulerFor().reconcile()
+      await clock.advance(20_000)
+    }
+    // 100 minutes hold the attempts at 0, 1 and 11 minutes.
+    expect(clock.now() - start).toBe(100 * minute)
+    expect(issuer.requests).toHaveLength(3)
+    expect(new Set(issuer.requests.map(({ idempotencyKey }) => idempotencyKey)).size).toBe(1)
+  })
+
+  it('obey Retry-After to the millisecond', async () => {
+    const retryAt = new Date(clock.now() + 34 * hour)
+    issuer.onIssue = () => {
+      throw new RateLimitedError({ message: 'too many', retryAt })
+    }
+    const scheduler = schedulerFor()
+    const { outcomes } = await scheduler.reconcile()
+    expect(outcomes).toMatchObject([{ status: 'failed', reason: 'absent', nextRunAt: retryAt }])
+    await clock.setTime(retryAt.getTime() - 1)
+    await scheduler.reconcile()
+    await scheduler.renew('www', { force: true })
+    expect(issuer.requests).toHaveLength(1)
+    await clock.setTime(retryAt)
+    await scheduler.reconcile()
+    expect(issuer.requests).toHaveLength(2)
+  })
+
+  it('lead to the next issuer in the same pass, and back to the first at the next renewal', async () => {
+    const second = await scriptedIssuer({ clock, id: 'second' })
+    issuer.onIssue = () => {
+      throw new CertError({ code: 'ERR_HTTP_NETWORK', message: 'away', retryable: true })
+    }
+    const scheduler = schedulerFor([certificate({ issuers: [issuer, second] })])
+    const { outcomes } = await scheduler.reconcile()
+    expect(outcomes).toMatchObject([{ status: 'renewed' }])
+    expect(eventsOf('certificate-issued')).toMatchObject([{ issuer: 'second' }])
+    issuer.onIssue = () => undefined
+    await clock.advance(hour)
+    await scheduler.reconcile()
+    // The first CA is back, but there is no need: no flip-flop.
+    expect(issuer.requests).toHaveLength(1)
+    await clock.advance(60 * day)
+    await scheduler.reconcile()
+    expect(eventsOf('certificate-issued').at(-1)).toMatchObject({ issuer: 'scripted' })
+    // The first CA does not know the certificate of the second.
+    expect(issuer.requests.at(-1)?.replaces).toBeUndefined()
+  })
+
+  it('report every issuer when all of them fail', async () => {
+    const second = await scriptedIssuer({ clock, id: 'second' })
+    for (const one of [issuer, second]) {
+      one.onIssue = () => {
+        throw new CertError({ code: 'ERR_HTTP_NETWORK', message: `${one.id} is away`, retryable: true })
+      }
+    }
+    const { outcomes } = await schedulerFor([certificate({ issuers: [issuer, second] })]).reconcile()
+    expect(outcomes).toMatchObject([
+      { status: 'failed', error: { code: 'ERR_ISSUERS_FAILED', message: expect.stringContaining('second is away') as string } },
+    ])
+    expect(eventsOf('issuance-failed')).toHaveLength(2)
+  })
+
+  it.each<[string, (pem: string) => string, CertErrorCode]>([
+    ['an HTML page', () => '<html><body>502 Bad Gateway</body></html>', 'ERR_CERT_INVALID'],
+    ['nothing', () => '', 'ERR_CERT_INVALID'],
+    ['a truncated chain', (pem) => pem.slice(0, pem.indexOf('-----END') + 25), 'ERR_CERT_CHAIN'],
+    ['half a certificate', (pem) => pem.slice(0, 200), 'ERR_CERT_INVALID'],
+  ])('refuse %s with status 200, and the old certificate keeps serving', async (_, tamper, code) => {
+    const scheduler = schedulerFor()
+    await scheduler.reconcile()
+    const before = deployer.current
+    issuer.tamper = tamper
+    const outcome = await scheduler.renew('www', { force: true })
+    expect(outcome).toMatchObject({ status: 'failed', error: { code } })
+    expect(deployer.current).toBe(before)
+    expect(deployer.history).toHaveLength(1)
+    expect(await scheduler.status()).toMatchObject([{ health: 'degraded', fingerprintSha256: before?.fingerprintSha256 }])
+  })
+
+  it('refuse a certificate with other names, another key, or from the past', async () => {
+    const other = await scriptedIssuer({ clock, id: 'other' })
+    const strange = new Map<string, (request: Parameters<ScriptedIssuer['issue']>[0]) => Promise<string>>([
+      ['ERR_CERT_NAME_MISMATCH', (request) => wrong(request, { identifiers: [{ type: 'dns', value: 'evil.example' }] })],
+      ['ERR_CERT_KEY_MISMATCH', () => Promise.resolve(other.rootPem)],
+      [
+        'ERR_CERT_EXPIRED',
+        (request) => {
+          other.lifetimeMs = minute
+          return wrong(request, {})
+        },
+      ],
+    ])
+    const wrong = async (
+      request: Parameters<ScriptedIssuer['issue']>[0],
+      change: Partial<Parameters<ScriptedIssuer['issue']>[0]>,
+    ): Promise<string> => {
+      const context = { ...operationContext({ clock }), store, random: seededRandom(1) }
+      return (await other.issue({ ...request, ...change, idempotencyKey: `${request.idempotencyKey}!` }, context)).chainPem
+    }
+    for (const [code, tamper] of strange) {
+      store = memoryStore({ clock })
+      issuer.tamper = (_, request) => tamper(request)
+      const { outcomes } = await schedulerFor().reconcile()
+      expect(outcomes).toMatchObject([{ status: 'failed', error: { code } }])
+    }
+    expect(deployer.history).toHaveLength(0)
+  })
+
+  it('do not take the same wrong certificate from the same order for ever', async () => {
+    issuer.tamper = () => '<html>'
+    const scheduler = schedulerFor()
+    for (let attempt = 0; attempt < 3; attempt += 1) await scheduler.renew('www', { force: true })
+    const keys = issuer.requests.map(({ idempotencyKey }) => idempotencyKey)
+    expect(keys[0]).toBe(keys[1])
+    expect(keys[2]).not.toBe(keys[1])
+  })
+
+  it('end when the issuer hangs', async () => {
+    issuer.onIssue = () => new Promise(() => undefined)
+    const scheduler = schedulerFor([certificate()], { issuanceTimeoutMs: hour })
+    const pass = scheduler.reconcile()
+    await vi.waitUntil(() => issuer.requests.length === 1)
+    await clock.advance(hour)
+    expect((await pass).outcomes).toMatchObject([{ status: 'failed', error: { code: 'ERR_PLUGIN_FAILED' } }])
+  })
+})
+
+describe('failures of a deployer', () => {
+  it('are retried by themselves and never lead to a new order', async () => {
+    let broken = true
+    deployer.onDeploy = () => {
+      if (broken) throw new DeployError({ code: 'ERR_DEPLOY_UNAVAILABLE', message: 'no route', deployer: 'recording' })
+    }
+    const scheduler = schedulerFor()
+    const { outcomes } = await scheduler.reconcile()
+    expect(outcomes).toMatchObject([{ status: 'failed', deployments: [{ status: 'failed' }] }])
+    expect(names()).toContain('certificate-stored')
+    for (let tries = 0; tries < 50; tries += 1) {
+      await clock.advance(hour)
+      await scheduler.reconcile()
+    }
+    broken = false
+    await clock.advance(2 * hour)
+    await scheduler.reconcile()
+    expect(deployer.history).toHaveLength(1)
+    expect(issuer.requests).toHaveLength(1)
+    expect(await scheduler.status()).toMatchObject([{ health: 'ok', deployments: [{ state: 'current' }] }])
+  })
+
+  it('stop no other deployer, and a target that comes back gets only the newest certificate', async () => {
+    const other = recordingDeployer('other')
+    deployer.onDeploy = () => {
+      throw new Error('socket hang up')
+    }
+    const scheduler = schedulerFor([certificate({ deployers: [deployer, other] })])
+    await scheduler.reconcile()
+    expect(other.history).toHaveLength(1)
+    expect(eventsOf('deployment-failed')).toMatchObject([{ error: { code: 'ERR_PLUGIN_FAILED' }, attempt: 1 }])
+    await scheduler.renew('www', { force: true })
+    deployer.onDeploy = () => undefined
+    await clock.advance(2 * hour)
+    await scheduler.reconcile()
+    expect(deployer.history.map(({ fingerprintSha256 }) => fingerprintSha256)).toEqual([
+      other.current?.fingerprintSha256,
+    ])
+  })
+
+  it('wait between attempts also over restarts', async () => {
+    deployer.onDeploy = () => {
+      throw new Error('no')
+    }
+    for (let restart = 0; restart < 30; restart += 1) {
+      await schedulerFor().reconcile()
+      await clock.advance(1000)
+    }
+    expect(deployer.calls).toBe(2)
+  })
+})
+
+describe('placeholder', () => {
+  it('is deployed before the first issuance, marked, and gives way at once', async () => {
+    const scheduler = schedulerFor([certificate({ placeholder: true })])
+    await scheduler.reconcile()
+    expect(deployer.history.map(({ placeholder }) => placeholder)).toEqual([true, false])
+    expect(eventsOf('certificate-deployed').map(({ placeholder }) => placeholder)).toEqual([true, false])
+  })
+
+  it('stays while issuing fails, is not made anew by a restart, and is no certificate to anyone who asks', async () => {
+    issuer.onIssue = () => {
+      throw new Error('CA away')
+    }
+    await schedulerFor([certificate({ placeholder: true })]).reconcile()
+    const scheduler = schedulerFor([certificate({ placeholder: true })])
+    await scheduler.reconcile()
+    expect(deployer.history).toHaveLength(1)
+    expect(await scheduler.status()).toMatchObject([{ health: 'failing', notAfter: undefined }])
+  })
+
+  it('never replaces a real certificate, also when the store was lost', async () => {
+    await schedulerFor().reconcile()
+    const real = deployer.current
+    store = memoryStore({ clock })
+    issuer.onIssue = () => {
+      throw new Error('CA away')
+    }
+    await schedulerFor([certificate({ placeholder: true })]).reconcile()
+    expect(deployer.current).toBe(real)
+  })
+
+  it('does not go to a deployer that cannot tell what is there', async () => {
+    const blind = recordingDeployer('blind')
+    Reflect.deleteProperty(blind, 'inspect')
+    issuer.onIssue = () => {
+      throw new Error('CA away')
+    }
+    await schedulerFor([certificate({ placeholder: true, deployers: [blind] })]).reconcile()
+    expect(blind.calls).toBe(0)
+  })
+})
+
+describe('endpoints', () => {
+  let server: Server
+  let port: number
+
+  const listen = async (): Promise<void> => {
+    server = createServer()
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    port = (server.address() as AddressInfo).port
+  }
+  const serve = (pem: { fullChainPem: string; privateKey: { exportPem(): string } }): void => {
+    server.setSecureContext({ cert: pem.fullChainPem, key: pem.privateKey.exportPem() })
+  }
+  beforeEach(listen)
+  afterEach(() => server.close())
+
+  const endpoints = (): ManagedCertificate['endpoints'] => [{ host: '127.0.0.1', port, servername: 'www.example.com' }]
+
+  it('are announced as served only after a handshake showed exactly this leaf', async () => {
+    deployer.onDeploy = serve
+    const { outcomes } = await schedulerFor([certificate({ endpoints: endpoints() })]).reconcile()
+    expect(outcomes).toMatchObject([{ status: 'renewed', endpoints: [{ status: 'served' }] }])
+    expect(eventsOf('certificate-served')).toMatchObject([
+      { addresses: ['127.0.0.1'], fingerprintSha256: deployer.current?.fingerprintSha256 },
+    ])
+  })
+
+  it('that still serve another certificate are a failure, looked at again, and deployed to again', async () => {
+    clock = fakeClock({ autoAdvance: true })
+    store = memoryStore({ clock })
+    const old = await scriptedIssuer({ clock, id: 'old' })
+    const stale = recordingDeployer('stale')
+    await schedulerFor([certificate({ name: 'old', issuers: [old], deployers: [stale] })]).reconcile()
+    if (stale.current) serve(stale.current)
+    issuer = await scriptedIssuer({ clock })
+    const scheduler = schedulerFor([certificate({ endpoints: endpoints() })])
+    const { outcomes } = await scheduler.reconcile()
+    expect(outcomes).toMatchObject([
+      { status: 'failed', endpoints: [{ status: 'failed', error: { code: 'ERR_DEPLOY_VERIFY_FAILED' } }] },
+    ])
+    expect(eventsOf('certificate-served')).toHaveLength(0)
+    if (deployer.current) serve(deployer.current)
+    const calls = deployer.calls
+    await clock.advance(minute)
+    await scheduler.reconcile()
+    expect(eventsOf('certificate-served')).toHaveLength(1)
+    expect(deployer.calls).toBe(calls + 1)
+    expect(issuer.requests).toHaveLength(1)
+  })
+
+  it('are asked on every address, and one that fails is named', async () => {
+    clock = fakeClock({ autoAdvance: true })
+    store = memoryStore({ clock })
+    issuer = await scriptedIssuer({ clock })
+    deployer.onDeploy = serve
+    const resolve = (): Promise<string[]> => Promise.resolve(['127.0.0.1', '127.0.0.2'])
+    const scheduler = schedulerFor([certificate({ endpoints: [{ host: 'www.example.com', port }] })], { resolve })
+    const { outcomes } = await scheduler.reconcile()
+    expect(outcomes).toMatchObject([{ endpoints: [{ status: 'failed' }] }])
+    const [failure] = eventsOf('verification-failed')
+    expect(failure?.['error']).toMatchObject({ message: expect.stringContaining('127.0.0.2: ECONNREFUSED') as string })
+    expect(failure?.['error']).toMatchObject({ message: expect.stringContaining('127.0.0.1 shows it') as string })
+  })
+})
+
+describe('the store', () => {
+  it('that is away starts no order, and the pass is tried again', async () => {
+    const broken: CertStore = {
+      ...store,
+      put: () => Promise.reject(new StoreError({ code: 'ERR_STORE_UNAVAILABLE', message: 'disk full', store: 'x' })),
+    }
+    const scheduler = schedulerFor([certificate()], { store: broken })
+    const { outcomes } = await scheduler.reconcile()
+    expect(outcomes).toMatchObject([{ status: 'failed', error: { code: 'ERR_STORE_UNAVAILABLE' } }])
+    expect(issuer.requests).toHaveLength(0)
+  })
+
+  it.each(['certificates', 'renewals', 'deployments'] as const)(
+    'with a damaged record under %s sets a copy aside, says so, and does not loop',
+    async (space) => {
+      await schedulerFor().reconcile()
+      const context = operationContext({ clock })
+      const key = space === 'deployments' ? storeKey(space, 'www', 'test') : storeKey(space, 'www')
+      const damage = Buffer.from('{"schema":1,"kind":"certif')
+      await store.put(key, damage, context)
+      const scheduler = schedulerFor()
+      await scheduler.reconcile()
+      await scheduler.reconcile()
+      const [event] = eventsOf('record-quarantined')
+      expect(event).toMatchObject({ key })
+      const copy = await store.get(event?.['copiedTo'] as Parameters<CertStore['get']>[0], context)
+      expect(Buffer.from(copy?.value ?? [])).toEqual(damage)
+      expect(eventsOf('record-quarantined')).toHaveLength(1)
+      expect(issuer.requests).toHaveLength(space === 'certificates' ? 2 : 1)
+      expect(await scheduler.status()).toMatchObject([{ health: 'ok' }])
+    },
+  )
+
+  it('written by a newer evercert is left alone', async () => {
+    await schedulerFor().reconcile()
+    const context = operationContext({ clock })
+    const key = storeKey('certificates', 'www')
+    const newer = Buffer.from('{"schema":2,"kind":"certificate"}')
+    await store.put(key, newer, context)
+    const { outcomes } = await schedulerFor().reconcile()
+    expect(outcomes).toMatchObject([{ status: 'failed', error: { code: 'ERR_STORE_SCHEMA' } }])
+    expect(Buffer.from((await store.get(key, context))?.value ?? [])).toEqual(newer)
+    expect(issuer.requests).toHaveLength(1)
+  })
+
+  it('shared by several processes leads to one order', async () => {
+    const replicas = Array.from({ length: 5 }, (_, index) => {
+      const own = recordingDeployer()
+      return { own, scheduler: schedulerFor([certificate({ deployers: [own] })], { node: `node-${String(index)}` }) }
+    })
+    const reports = await Promise.all(replicas.map(({ scheduler }) => scheduler.reconcile()))
+    expect(issuer.requests).toHaveLength(1)
+    expect(reports.map(({ outcomes }) => outcomes[0]?.status).sort()).toEqual(['busy', 'busy', 'busy', 'busy', 'renewed'])
+    await clock.advance(15_000)
+    await Promise.all(replicas.map(({ scheduler }) => scheduler.reconcile()))
+    const deployed = new Set(replicas.map(({ own }) => own.current?.fingerprintSha256))
+    expect(deployed.size).toBe(1)
+    expect(deployed.has(undefined)).toBe(false)
+    expect(issuer.requests).toHaveLength(1)
+  })
+})
+
+describe('the running scheduler', () => {
+  const settle = async (condition: () => boolean): Promise<void> => {
+    await vi.waitUntil(condition, { interval: 1 })
+  }
+
+  it('works by itself, stops at once, starts again, and keeps no sleeper', async () => {
+    const scheduler = schedulerFor()
+    scheduler.start()
+    scheduler.start()
+    await settle(() => deployer.history.length === 1)
+    await scheduler.stop()
+    await scheduler.stop()
+    expect(clock.sleeping).toBe(0)
+    scheduler.start()
+    await settle(() => clock.sleeping > 0)
+    await scheduler[Symbol.asyncDispose]()
+    expect(clock.sleeping).toBe(0)
+    expect(issuer.requests).toHaveLength(1)
+  })
+
+  it('stops when its signal aborts', async () => {
+    const controller = new AbortController()
+    const scheduler = schedulerFor()
+    scheduler.start({ signal: controller.signal })
+    await settle(() => deployer.history.length === 1)
+    controller.abort()
+    await settle(() => clock.sleeping === 0)
+  })
+
+  it('is stopped in the middle of an order without counting a failure, and resumes the same one', async () => {
+    issuer.onIssue = (_, { signal }) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => {
+          reject(signal.reason as Error)
+        })
+      })
+    const scheduler = schedulerFor()
+    scheduler.start()
+    await settle(() => issuer.requests.length === 1)
+    await scheduler.stop()
+    expect(names()).toEqual([])
+    issuer.onIssue = () => undefined
+    await schedulerFor().reconcile()
+    expect(issuer.requests[1]?.idempotencyKey).toBe(issuer.requests[0]?.idempotencyKey)
+    expect(Buffer.from(issuer.requests[1]?.csr ?? [])).toEqual(Buffer.from(issuer.requests[0]?.csr ?? []))
+  })
+
+  it('looks at an added certificate at once, and not any more at a removed one', async () => {
+    const scheduler = schedulerFor([])
+    scheduler.start()
+    await settle(() => clock.sleeping > 0)
+    scheduler.add(certificate())
+    await settle(() => deployer.history.length === 1)
+    expect(await scheduler.remove('www')).toBe(true)
+    expect(await scheduler.remove('www')).toBe(false)
+    await clock.advance(90 * day)
+    expect(issuer.requests).toHaveLength(1)
+    await scheduler.stop()
+  })
+
+  it('survives listeners that throw, reject, and call it back', async () => {
+    const scheduler = schedulerFor()
+    scheduler.on('certificate-issued', () => {
+      throw new Error('listener')
+    })
+    scheduler.on('certificate-stored', () => Promise.reject(new Error('async listener')))
+    scheduler.on('certificate-deployed', () => void scheduler.renew('www'))
+    const { outcomes } = await scheduler.reconcile()
+    expect(outcomes).toMatchObject([{ status: 'renewed' }])
+    await settle(() => logger.entries.filter(({ message }) => message === 'event listener failed').length === 2)
+  })
+
+  it('evaluates anew when the clock has jumped past the end', async () => {
+    const scheduler = schedulerFor()
+    await scheduler.reconcile()
+    await clock.setTime(clock.now() + 400 * day)
+    const { outcomes } = await scheduler.reconcile()
+    expect(outcomes).toMatchObject([{ status: 'renewed' }])
+    await clock.setTime(clock.now() - 500 * day)
+    const back = await scheduler.reconcile()
+    expect(back.outcomes).toMatchObject([{ status: 'unchanged' }])
+  })
+
+  it('raises the alarm once per level while renewal keeps failing', async () => {
+    const scheduler = schedulerFor()
+    await scheduler.reconcile()
+    issuer.onIssue = () => {
+      throw new Error('CA away')
+    }
+    for (let at = 0; at < 91; at += 1) {
+      await clock.advance(day)
+      await scheduler.reconcile()
+    }
+    expect(eventsOf('expiry-imminent').map(({ level }) => level)).toEqual([
+      'quarter-left',
+      'tenth-left',
+      'three-days-left',
+      'one-day-left',
+      'expired',
+    ])
+    expect(await scheduler.status()).toMatchObject([{ health: 'failing', alarm: 'expired' }])
+  })
+})
+
+describe('plan, status, renew and revoke', () => {
+  it('say what would happen without doing it', async () => {
+    const scheduler = schedulerFor()
+    expect(await scheduler.plan()).toMatchObject([{ action: 'renew', reason: 'absent', issuers: ['scripted'] }])
+    expect(await scheduler.status()).toMatchObject([{ health: 'failing', deployments: [{ state: 'outdated' }] }])
+    expect(issuer.requests).toHaveLength(0)
+    await scheduler.reconcile()
+    const [planned] = await scheduler.plan()
+    expect(planned).toMatchObject({ action: 'wait', because: 'not-due', reason: 'renew-before' })
+    expect(planned?.at).toEqual(eventsOf('renewal-planned')[0]?.['at'])
+  })
+
+  it('refuse names that are not managed', async () => {
+    await expect(schedulerFor().renew('other')).rejects.toMatchObject({ code: 'ERR_NOT_MANAGED' })
+    await expect(schedulerFor().revoke('other')).rejects.toMatchObject({ code: 'ERR_NOT_MANAGED' })
+  })
+
+  it('revoke what is stored, and only that', async () => {
+    const scheduler = schedulerFor()
+    await expect(scheduler.revoke('www')).rejects.toMatchObject({ retryable: false })
+    await scheduler.reconcile()
+    await scheduler.revoke('www', 'keyCompromise')
+    expect(issuer.revoked).toEqual([{ pem: deployer.current?.certificatePem, reason: 'keyCompromise' }])
+  })
+
+  it('reject with the reason of an aborted signal', async () => {
+    const reason = new Error('enough')
+    await expect(schedulerFor().reconcile({ signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+    await expect(schedulerFor().renew('www', { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+  })
+})
+
+describe('construction', () => {
+  const bad = <T>(value: unknown): T => value as T
+  it.each<[string, () => Partial<RenewalSchedulerOptions>]>([
+    ['store', () => ({ store: bad(undefined) })],
+    ['store.put', () => ({ store: bad({ ...store, put: undefined }) })],
+    ['certificates', () => ({ certificates: bad({}) })],
+    ['concurrency', () => ({ concurrency: 0 })],
+    ['renewAtRemainingRatio', () => ({ renewAtRemainingRatio: 1.5 })],
+    ['issuanceTimeoutMs', () => ({ issuanceTimeoutMs: Infinity })],
+    ['lockTtlMs', () => ({ lockTtlMs: -1 })],
+    ['node', () => ({ node: '*' })],
+    ['unknownThing', () => ({ unknownThing: 1 }) as never],
+    ['name', () => ({ certificates: [certificate({ name: '' })] })],
+    ['name', () => ({ certificates: [certificate({ name: 'a\nb' })] })],
+    ['identifiers', () => ({ certificates: [certificate({ identifiers: [] })] })],
+    ['identifiers', () => ({ certificates: [certificate({ identifiers: ['$(id).com'] })] })],
+    ['identifiers', () => ({ certificates: [certificate({ identifiers: ['*.a.example', 'b.a.example'] })] })],
+    ['issuers', () => ({ certificates: [certificate({ issuers: bad([]) })] })],
+    ['issuers', () => ({ certificates: [certificate({ issuers: [issuer, issuer] })] })],
+    ['key', () => ({ certificates: [certificate({ key: bad('ed25519') })] })],
+    ['deployers', () => ({ certificates: [certificate({ deployers: [deployer, recordingDeployer()] })] })],
+    ['deployers[].deploy', () => ({ certificates: [certificate({ deployers: bad([{ name: 'x' }]) })] })],
+    ['endpoints[].port', () => ({ certificates: [certificate({ endpoints: [{ host: 'a', port: 70_000 }] })] })],
+    ['www', () => ({ certificates: [certificate(), certificate()] })],
+    ['placeHolder', () => ({ certificates: [bad({ ...certificate(), placeHolder: true })] })],
+  ])('refuses a wrong %s with a TypeError that names it', (option, change) => {
+    const construct = (): unknown => schedulerFor([certificate()], change())
+    expect(construct).toThrow(TypeError)
+    expect(construct).toThrow(option)
+  })
+
+  it('copies what it was given', async () => {
+    const mutable = { ...certificate(), identifiers: ['a.example'] }
+    const scheduler = schedulerFor([mutable])
+    mutable.identifiers.push('b.example')
+    await scheduler.reconcile()
+    expect(issuer.requests[0]?.identifiers).toEqual([{ type: 'dns', value: 'a.example' }])
+  })
+})
