@@ -1,0 +1,267 @@
+/**
+ * The HTTP client for everything evercert talks to: bounded in time and size, cancellable, and silent about secrets.
+ *
+ * @module
+ */
+import { X509Certificate } from 'node:crypto'
+import type { Agent, fetch as undiciFetch, RequestInit as UndiciRequestInit } from 'undici'
+import type { Clock } from '../core/clock.js'
+import { parsePem } from '../core/pem.js'
+import { HttpError } from '../errors.js'
+import { withDeadline } from './deadline.js'
+import {
+  assertBoolean,
+  assertDuration,
+  assertFunction,
+  assertHttpsUrl,
+  assertNumber,
+  assertOptions,
+  assertText,
+} from './options.js'
+
+/** `fetch`, or something that behaves like it. */
+export type FetchFunction = typeof globalThis.fetch
+
+/** Options of {@link createHttpClient}. */
+export interface HttpClientOptions {
+  readonly clock: Clock
+  /** The `User-Agent` of every request. RFC 8555 section 6.1. */
+  readonly userAgent: string
+  /**
+   * Sends the requests instead of undici, with whatever proxy, trust and connections it has.
+   *
+   * @defaultValue `fetch` of undici, with connections and trust of its own for each client
+   */
+  readonly fetch?: FetchFunction | undefined
+  /**
+   * PEM certificates that are trusted instead of the roots that come with Node. Not together with `fetch`.
+   *
+   * @defaultValue the roots that come with Node
+   */
+  readonly ca?: string | undefined
+  /** From sending a request until the last byte of its answer, in milliseconds. @defaultValue 30_000 (30 seconds) */
+  readonly timeoutMs?: number | undefined
+  /** Longest answer, decoded, in bytes. @defaultValue 1_048_576 (1 MiB) */
+  readonly maxBodyBytes?: number | undefined
+  /** Accepts `http:` to a loopback address: for tests. @defaultValue false */
+  readonly allowLoopbackHttp?: boolean | undefined
+}
+
+/** One request. */
+export interface HttpRequest {
+  readonly url: string
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
+  readonly headers?: Readonly<Record<string, string>> | undefined
+  readonly body?: string | Uint8Array | undefined
+  readonly signal: AbortSignal
+  /** @defaultValue that of the client */
+  readonly timeoutMs?: number | undefined
+  /** @defaultValue that of the client */
+  readonly maxBodyBytes?: number | undefined
+}
+
+/** An answer, whatever its status: redirects are not followed, and 4xx and 5xx are no errors here. */
+export interface HttpResponse {
+  readonly status: number
+  /** Lower-case names; several lines of one name are joined with `, `. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: Buffer
+  /** The body as UTF-8. */
+  text(): string
+  /** What was asked for. */
+  readonly url: string
+}
+
+/** Sends requests over connections that are kept alive and shared. */
+export interface HttpClient {
+  /**
+   * @throws `HttpError` with `ERR_HTTP_NETWORK` (no connection, no trust, cut off), `ERR_HTTP_TIMEOUT` or
+   *   `ERR_HTTP_BODY` (answer too long); the reason of `signal`, as it is, when that aborts.
+   */
+  request(request: HttpRequest): Promise<HttpResponse>
+  /** Waits for what is under way, then closes the connections. Idle ones do not keep the process alive. */
+  close(): Promise<void>
+}
+
+type Dispatch = (url: string, init: RequestInit) => Promise<Response>
+
+/** Makes an {@link HttpClient}. @throws `TypeError` if an option is missing, unknown or out of range. */
+export function createHttpClient(options: HttpClientOptions): HttpClient {
+  assertOptions(
+    options,
+    ['clock', 'userAgent', 'fetch', 'ca', 'timeoutMs', 'maxBodyBytes', 'allowLoopbackHttp'],
+    'createHttpClient',
+  )
+  const { clock, userAgent, fetch, ca } = options
+  const { timeoutMs = 30_000, maxBodyBytes = 1_048_576, allowLoopbackHttp = false } = options
+  assertText(userAgent, 'userAgent', 200)
+  assertDuration(timeoutMs, 'timeoutMs')
+  assertNumber(maxBodyBytes, 'maxBodyBytes', { min: 1, max: 1_073_741_824, integer: true })
+  assertBoolean(allowLoopbackHttp, 'allowLoopbackHttp')
+  if (fetch !== undefined) assertFunction(fetch, 'fetch')
+  if (ca !== undefined) assertTrustAnchors(ca, fetch)
+  const connections = fetch === undefined ? pooledConnections(ca) : undefined
+  const dispatch: Dispatch = connections?.dispatch ?? (async (url, init) => (fetch as FetchFunction)(url, init))
+
+  return {
+    async request(request) {
+      const { url, method, signal } = request
+      signal.throwIfAborted()
+      const target = `${method} ${withoutQuery(url)}`
+      const failure = (code: HttpError['code'], reason: string, more: { cause?: unknown; retryable?: boolean } = {}) =>
+        new HttpError({ code, message: `${target}: ${reason}`, method, url: withoutQuery(url), ...more })
+      try {
+        assertHttpsUrl(url, 'url', allowLoopbackHttp)
+      } catch {
+        throw failure('ERR_HTTP_NETWORK', 'only https URLs without credentials and fragment are used', {
+          retryable: false,
+        })
+      }
+      const limitMs = request.timeoutMs ?? timeoutMs
+      const limitBytes = request.maxBodyBytes ?? maxBodyBytes
+      const onTimeout = (): Error => failure('ERR_HTTP_TIMEOUT', `no complete answer within ${String(limitMs)} ms`)
+      return withDeadline({ clock, signal, ms: limitMs, onTimeout }, async (inner) => {
+        const explain = (error: unknown): never => {
+          const reason = networkReason(error)
+          throw failure('ERR_HTTP_NETWORK', reason.text, { cause: reason.cause })
+        }
+        const response = await dispatch(url, {
+          method,
+          // identity: what is counted against the limit is what is on the wire.
+          headers: { 'user-agent': userAgent, 'accept-encoding': 'identity', ...request.headers },
+          ...(request.body === undefined ? {} : { body: request.body as RequestInit['body'] & {} }),
+          redirect: 'manual',
+          signal: inner,
+        }).catch(explain)
+        const body = await readBody(response, limitBytes).catch(explain)
+        if (body === undefined) {
+          throw failure('ERR_HTTP_BODY', `the answer is longer than ${String(limitBytes)} bytes`)
+        }
+        await connections?.settle()
+        return {
+          status: response.status,
+          headers: Object.fromEntries(response.headers),
+          body,
+          text: () => body.toString('utf8'),
+          url,
+        }
+      })
+    },
+    async close() {
+      await connections?.close()
+    },
+  }
+}
+
+/** undici is loaded by the first request: whoever only imports evercert, or brings a `fetch`, does not pay for it. */
+function pooledConnections(ca: string | undefined): {
+  readonly dispatch: Dispatch
+  settle(): Promise<void>
+  close(): Promise<void>
+} {
+  // Remembered with the module: resolving an import anew costs more than a request does.
+  let opened: Promise<{ readonly fetch: typeof undiciFetch; readonly agent: Agent }> | undefined
+  const open = async (): Promise<{ readonly fetch: typeof undiciFetch; readonly agent: Agent }> => {
+    const undici = await import('undici')
+    const agent = new undici.Agent({
+      connections: 16,
+      // Time limits are ours, by the injected clock.
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      connect: { timeout: 0, autoSelectFamily: true, ...(ca === undefined ? {} : { ca }) },
+    })
+    return { fetch: undici.fetch, agent }
+  }
+  return {
+    async dispatch(url, init) {
+      const { fetch, agent } = await (opened ??= open())
+      // Same shapes, declared twice: by Node for its global fetch and by undici for its own.
+      return fetch(url, { ...(init as unknown as UndiciRequestInit), dispatcher: agent })
+    },
+    /** undici frees a connection one turn after the answer: asked sooner, it opens a second one. */
+    settle: () => new Promise((resolve) => setImmediate(resolve)),
+    async close() {
+      await (await opened)?.agent.close()
+    },
+  }
+}
+
+/** The body, or `undefined` as soon as it is longer than `limit`; the connection is closed then. */
+async function readBody(response: Response, limit: number): Promise<Buffer | undefined> {
+  if (response.body === null) return Buffer.alloc(0)
+  const reader = response.body.getReader() as ReadableStreamDefaultReader<Uint8Array>
+  const chunks: Uint8Array[] = []
+  let length = 0
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) return Buffer.concat(chunks, length)
+    length += value.byteLength
+    if (length > limit) {
+      void reader.cancel().catch(() => undefined)
+      return undefined
+    }
+    chunks.push(value)
+  }
+}
+
+const reasons: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'the connection was refused; is the server running, and is the port right?',
+  ECONNRESET: 'the connection was reset',
+  EPIPE: 'the connection was closed',
+  UND_ERR_SOCKET: 'the connection was closed before the answer was complete',
+  ENOTFOUND: 'the host name is not known',
+  EAI_AGAIN: 'the host name could not be looked up at the moment',
+  ETIMEDOUT: 'the connection timed out',
+  EHOSTUNREACH: 'there is no route to the host',
+  ENETUNREACH: 'there is no route to the network',
+  CERT_HAS_EXPIRED: 'the certificate of the server has expired',
+  CERT_NOT_YET_VALID: 'the certificate of the server is not valid yet; is the clock of this machine right?',
+  ERR_TLS_CERT_ALTNAME_INVALID: 'the certificate of the server is for another name',
+}
+const untrusted = new Set([
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+])
+
+/**
+ * What a person can act on, from the innermost error that has a code. Only name and code of the original are kept: an
+ * injected `fetch` may hang the request, headers and body included, on the errors it throws.
+ */
+function networkReason(error: unknown): { readonly text: string; readonly cause: Error } {
+  let code: string | undefined
+  let name = 'Error'
+  for (let at = error, depth = 0; at instanceof Error && depth < 8; depth += 1) {
+    if (/^\w{1,60}$/.test(at.name)) name = at.name
+    if ('code' in at && typeof at.code === 'string' && /^[A-Z][A-Z0-9_]{2,60}$/.test(at.code)) code = at.code
+    // Several addresses were tried: the first failure stands for all.
+    at = at instanceof AggregateError && at.errors.length > 0 ? (at.errors[0] as unknown) : at.cause
+  }
+  const known = code === undefined ? undefined : reasons[code]
+  const trust = 'the certificate of the server is not trusted; pass the root it ends in as the "ca" option'
+  const text = code !== undefined && untrusted.has(code) ? trust : (known ?? 'the request failed')
+  const shown = `${text} (${code ?? name})`
+  return { text: shown, cause: Object.assign(new Error(shown), code === undefined ? {} : { code }) }
+}
+
+function assertTrustAnchors(ca: string, fetch: FetchFunction | undefined): void {
+  if (fetch !== undefined) throw new TypeError('"ca" option has no effect together with "fetch"; give only one of them')
+  let anchors: readonly X509Certificate[] = []
+  try {
+    // Node passes over what it cannot read, and then trusts nobody.
+    anchors = parsePem(ca).map((block) => new X509Certificate(block.der))
+  } catch {
+    // told below
+  }
+  if (anchors.length === 0)
+    throw new TypeError('"ca" option must be PEM with one or more certificates, and nothing else')
+}
+
+/** Origin and path: queries may hold secrets. */
+function withoutQuery(url: string): string {
+  if (!URL.canParse(url)) return 'an unreadable URL'
+  const { protocol, host, pathname } = new URL(url)
+  return `${protocol}//${host}${pathname.slice(0, 500)}`
+}

@@ -1,0 +1,65 @@
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, it } from 'vitest'
+import { httpResponder } from '../../src/solvers/http-responder.js'
+import { webrootSolver } from '../../src/solvers/webroot.js'
+import { operationContext } from '../../src/testing/operation-context.js'
+import { challengeSolverContract } from '../../src/testing/solver-contract.js'
+import { temporaryDirectory } from '../support/temporary-directory.js'
+
+for (const option of ['directory', 'challengeDirectory'] as const) {
+  describe(`webrootSolver with ${option}`, () => {
+    challengeSolverContract(
+      { describe, it },
+      {
+        level: 'strict',
+        async createSolver() {
+          const root = await temporaryDirectory()
+          const open = () =>
+            webrootSolver(option === 'directory' ? { directory: root.path } : { challengeDirectory: root.path })
+          const served = option === 'directory' ? join(root.path, '.well-known/acme-challenge') : root.path
+          return {
+            solver: open(),
+            // As a web server does: whatever has the name. Temporary files have none a CA would ask for.
+            readPresented: async ({ token }) => {
+              const names: string[] = await readdir(served).catch(() => [])
+              return names.includes(token) ? [await readFile(join(served, token), 'utf8')] : []
+            },
+            plantForeign: async ({ token }, value) => {
+              await mkdir(served, { recursive: true })
+              await writeFile(join(served, token), value)
+            },
+            reopen: async () => open(),
+            dispose: () => root.remove(),
+          }
+        },
+      },
+    )
+  })
+}
+
+describe('httpResponder', () => {
+  challengeSolverContract(
+    { describe, it },
+    {
+      level: 'strict',
+      async createSolver() {
+        let responder = httpResponder()
+        return {
+          solver: responder,
+          readPresented: async ({ identifier, token }) => {
+            const response = responder.fetch(
+              new Request(`http://${identifier.value}/.well-known/acme-challenge/${token}`),
+            )
+            return response === undefined ? [] : [await response.text()]
+          },
+          plantForeign: async (challenge, value) => {
+            if (challenge.type !== 'http-01') throw new Error('not an http-01 challenge')
+            await responder.present({ ...challenge, keyAuthorization: value }, operationContext())
+          },
+          reopen: async () => (responder = httpResponder()),
+        }
+      },
+    },
+  )
+})
