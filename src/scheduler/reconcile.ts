@@ -65,9 +65,10 @@ export async function reconcileCertificate(
   const { signal, force = false } = options
   const { clock } = environment
   let state = await loadState(spec, environment, signal)
+  let deployments: readonly DeploymentOutcome[] = []
   if (recordOf(state) === undefined && spec.placeholder) {
     const placeholder = await providePlaceholder(spec, environment, signal)
-    await deployCertificate(spec, placeholder, true, memory.known, environment, signal)
+    deployments = await deployCertificate(spec, placeholder, true, memory.known, environment, signal)
   }
   state = await refreshPlan(spec, state, environment, signal)
   let decision = decideRenewal(factsOf(spec, state, clock.now(), force))
@@ -88,8 +89,9 @@ export async function reconcileCertificate(
     if (status === 'unchanged') reason = decision.reason
   }
   const record = recordOf(state)
-  const deployments =
-    record === undefined ? [] : await deployCertificate(spec, record, false, memory.known, environment, signal)
+  if (record !== undefined) {
+    deployments = await deployCertificate(spec, record, false, memory.known, environment, signal)
+  }
   const inPlace = deployments.every((outcome) => outcome.status === 'deployed' || outcome.status === 'unchanged')
   const endpoints =
     record === undefined || !inPlace ? [] : await verifyDeployment(spec, record, memory.known, environment, signal)

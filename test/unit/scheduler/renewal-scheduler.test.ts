@@ -77,7 +77,7 @@ function schedulerFor(
     node: 'test',
     ...options,
   })
-  for (const name of eventNames) scheduler.on(name, (event) => events.push({ name, event }))
+  for (const name of eventNames) scheduler.on(name, (event: Record<string, unknown>) => events.push({ name, event }))
   return scheduler
 }
 
