@@ -7,14 +7,7 @@ import type { OperationContext } from '../core/context.js'
 
 /** First part of every key; the rest is chosen by evercert. */
 export type StoreKeySpace =
-  | 'certificates'
-  | 'renewals'
-  | 'accounts'
-  | 'orders'
-  | 'challenges'
-  | 'deployments'
-  | 'placeholders'
-  | 'quarantine'
+  'certificates' | 'renewals' | 'accounts' | 'orders' | 'challenges' | 'deployments' | 'placeholders' | 'quarantine'
 
 /**
  * A key: slash-separated components, each percent-encoded by evercert, so that a key is always printable ASCII. Stores

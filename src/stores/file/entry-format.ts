@@ -1,0 +1,52 @@
+/**
+ * What an entry of the file store looks like on disk: one header line, the key on a line of its own, the value.
+ *
+ * @module
+ */
+import { createHash } from 'node:crypto'
+import type { Revision } from '../cert-store.js'
+
+/** Far above any record of evercert; a larger file is not one of ours. */
+export const largestEntryBytes: number = 16 * 1024 * 1024
+
+/** A file that was read: whole, or damaged in a way a person can be told. */
+export type Entry =
+  | { readonly key: string; readonly revision: Revision; readonly value: Uint8Array }
+  | { readonly damage: string; readonly revision: Revision }
+
+const header = /^evercert-entry 1 (([0-9a-f]{32}) (\d{1,9}) (\d{1,9})) ([0-9a-f]{64})\n/
+
+/** `evercert-entry 1 <revision> <bytes of key> <bytes of value> <SHA-256>`, key, value. */
+export function encodeEntry(key: string, revision: string, value: Uint8Array): Uint8Array {
+  const keyBytes = Buffer.from(key)
+  const fields = `${revision} ${String(keyBytes.length)} ${String(value.length)}`
+  const body = Buffer.concat([keyBytes, Buffer.from('\n'), value])
+  return Buffer.concat([Buffer.from(`evercert-entry 1 ${fields} ${checksum(fields, body)}\n`), body])
+}
+
+/** Reads an entry. `key` is what the file's name promises, where that is known. */
+export function decodeEntry(bytes: Uint8Array, key?: string): Entry {
+  // The longest header line is 134 bytes.
+  const match = header.exec(Buffer.from(bytes.subarray(0, 160)).toString('latin1'))
+  if (match === null)
+    return damaged(bytes.length === 0 ? 'is empty' : 'does not begin with a header of evercert', bytes)
+  const [line, fields = '', revision, keyLength, valueLength, digest] = match
+  const length = line.length + Number(keyLength) + 1 + Number(valueLength)
+  if (bytes.length !== length) return damaged(`has ${String(bytes.length)} bytes instead of ${String(length)}`, bytes)
+  const body = bytes.subarray(line.length)
+  if (checksum(fields, body) !== digest) return damaged('does not match its checksum', bytes)
+  const storedKey = Buffer.from(body.subarray(0, Number(keyLength))).toString()
+  if (key !== undefined && storedKey !== key) return damaged('belongs to another key; was it renamed?', bytes)
+  // A copy: the caller may change it, and a small value must not keep a whole file in memory.
+  const value = Uint8Array.from(body.subarray(Number(keyLength) + 1))
+  return { key: storedKey, revision: revision as Revision, value }
+}
+
+/** A damaged entry has a revision too, so that exactly this damage can be replaced by compare-and-set. */
+export function damaged(damage: string, evidence: Uint8Array | string): Entry {
+  return { damage, revision: `damaged-${createHash('sha256').update(evidence).digest('hex')}` as Revision }
+}
+
+function checksum(fields: string, body: Uint8Array): string {
+  return createHash('sha256').update(`${fields}\n`).update(body).digest('hex')
+}
