@@ -23,6 +23,7 @@ export interface DeployResult {
  * - It MUST be all-or-nothing as seen by readers: a new certificate beside an old key MUST NOT be observable, and after a
  *   rejected or aborted deployment the previous material MUST still be in service.
  * - Unrelated state of the target MUST be left alone.
+ * - A key that is not the certificate's SHOULD be refused before anything is changed. (evercert never passes such a pair.)
  * - Every wait MUST be bounded. A failure is a {@link DeployError}; an abort rethrows `context.signal.reason`.
  * - Private keys MUST NOT appear in `details`, errors, logs, argv or environment.
  *

@@ -28,8 +28,8 @@ export async function withDeadline<T>(deadline: Deadline, run: (signal: AbortSig
   const forward = (): void => {
     inner.abort(signal.reason)
   }
-  // Many operations share one signal: Node would warn of a leak, in the log of the host, from the eleventh on.
-  setMaxListeners(0, signal)
+  allowManyListeners(signal)
+  allowManyListeners(inner.signal)
   signal.addEventListener('abort', forward, { once: true })
   const aborted = new Promise<never>((_, reject) => {
     inner.signal.addEventListener(
@@ -55,5 +55,17 @@ export async function withDeadline<T>(deadline: Deadline, run: (signal: AbortSig
   } finally {
     timer.abort()
     signal.removeEventListener('abort', forward)
+  }
+}
+
+/**
+ * Many waits share one signal: Node would warn of a leak, in the log of the host, from the eleventh on. Not 0 for "no limit":
+ * Node 20's `getMaxListeners`, which undici calls, throws for a signal whose limit is 0.
+ */
+export function allowManyListeners(signal: AbortSignal): void {
+  try {
+    setMaxListeners(100_000, signal)
+  } catch {
+    // A signal of another make (jsdom, a polyfill) is not known to Node, which then does not warn either.
   }
 }
