@@ -13,6 +13,7 @@ import { operationContext, type Environment } from './environment.js'
 import type { CertificateSpec } from './managed-certificate.js'
 import {
   bundleOf,
+  certificateRecord,
   deploymentRecord,
   emptyDeployments,
   type CertificateRecord,
@@ -20,7 +21,7 @@ import {
   type TargetRecord,
 } from './records.js'
 import { deploymentSchedule, scheduledWait } from './retry-schedule.js'
-import { updateRecord } from './stored-records.js'
+import { peekRecord, updateRecord } from './stored-records.js'
 
 /** What became of one target in one pass. */
 export type DeploymentOutcome =
@@ -161,6 +162,10 @@ async function deployToTarget(
     if (bundle.placeholder && !(await mayTakePlaceholder(deployer, bundle, environment, context))) {
       return { deployer, target, outcome: { deployer: deployer.name, status: 'waiting', nextAttemptAt: undefined } }
     }
+    if (!bundle.placeholder && (await isSuperseded(bundle, environment, context))) {
+      const nextAttemptAt = new Date(now)
+      return { deployer, target, outcome: { deployer: deployer.name, status: 'waiting', nextAttemptAt } }
+    }
     const result = await bounded(deployer, environment, context, (inner) => deployer.deploy(bundle, inner))
     if (result.status === 'deployed' || target?.fingerprintSha256 !== fingerprintSha256) {
       announceDeployed(deployer, result, deployment)
@@ -198,6 +203,16 @@ async function deployToTarget(
   }
 }
 
+/** A process that was paused for long may hold an old certificate: what is stored now is what counts. */
+async function isSuperseded(
+  { name, fingerprintSha256 }: CertificateBundle,
+  environment: Environment,
+  context: OperationContext,
+): Promise<boolean> {
+  const stored = await peekRecord(certificateRecord, storeKey('certificates', name), name, environment, context)
+  return stored !== undefined && stored !== 'corrupt' && stored.value.fingerprintSha256 !== fingerprintSha256
+}
+
 /** A placeholder never takes the place of anything: only a deployer that sees an empty target, or this one, gets it. */
 async function mayTakePlaceholder(
   deployer: Deployer,
@@ -205,12 +220,12 @@ async function mayTakePlaceholder(
   environment: Environment,
   context: OperationContext,
 ): Promise<boolean> {
-  const { inspect } = deployer
+  const inspect = deployer.inspect?.bind(deployer)
   if (inspect === undefined) {
     context.logger.debug('no placeholder for a deployer that cannot inspect')
     return false
   }
-  const state = await bounded(deployer, environment, context, (inner) => inspect.call(deployer, bundle, inner))
+  const state = await bounded(deployer, environment, context, (inner) => inspect(bundle, inner))
   return state !== 'stale'
 }
 

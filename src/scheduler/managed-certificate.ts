@@ -7,7 +7,7 @@ import { isIP } from 'node:net'
 import { overlaps, parseIdentifiers, type Identifier } from '../core/identifier.js'
 import { keyAlgorithms, type KeyAlgorithm } from '../core/private-key.js'
 import type { Deployer } from '../deployers/deployer.js'
-import { assertBoolean, assertFunction, assertNumber, assertOneOf, assertOptions, assertText } from '../internal/options.js'
+import { assertArray, assertBoolean, assertMethod, assertNumber, assertOneOf, assertOptions, assertText } from '../internal/options.js'
 import type { Issuer } from '../issuers/issuer.js'
 
 /** Where clients connect. After a deployment every address of it is checked by a fresh TLS handshake. */
@@ -121,7 +121,7 @@ function parseIssuers(issuers: unknown, identifiers: readonly Identifier[], at: 
   const ids = new Set<string>()
   for (const issuer of list) {
     assertText(issuer.id, `${at}.issuers[].id`, 200)
-    assertFunction(issuer.issue, `${at}.issuers[].issue`)
+    assertMethod(issuer, 'issue', `${at}.issuers[]`)
     if (ids.has(issuer.id)) throw new TypeError(`"${at}.issuers" option lists ${JSON.stringify(issuer.id)} twice`)
     ids.add(issuer.id)
     const supported = issuer.supports?.(identifiers) ?? true
@@ -131,11 +131,11 @@ function parseIssuers(issuers: unknown, identifiers: readonly Identifier[], at: 
 }
 
 function parseDeployers(deployers: readonly Deployer[], at: string): readonly Deployer[] {
-  if (!Array.isArray(deployers)) throw new TypeError(`"${at}.deployers" option must be an array`)
+  assertArray(deployers, `${at}.deployers`)
   const names = new Set<string>()
   for (const deployer of deployers) {
     assertText(deployer.name, `${at}.deployers[].name`, 500)
-    assertFunction(deployer.deploy, `${at}.deployers[].deploy`)
+    assertMethod(deployer, 'deploy', `${at}.deployers[]`)
     if (names.has(deployer.name)) {
       throw new TypeError(`"${at}.deployers" option holds two deployers named ${JSON.stringify(deployer.name)}`)
     }

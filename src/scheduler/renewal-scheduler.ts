@@ -10,7 +10,7 @@ import { boundLogger, silentLogger, type Logger } from '../core/logger.js'
 import { systemRandom, type Random } from '../core/random.js'
 import { CertError } from '../errors.js'
 import { withDeadline } from '../internal/deadline.js'
-import { assertDuration, assertFunction, assertNumber, assertOptions, assertText } from '../internal/options.js'
+import { assertArray, assertDuration, assertFunction, assertMethod, assertNumber, assertOptions, assertText } from '../internal/options.js'
 import { Semaphore } from '../internal/semaphore.js'
 import type { RevocationReason } from '../issuers/issuer.js'
 import type { CertStore } from '../stores/cert-store.js'
@@ -115,8 +115,8 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     assertOptions(options, optionNames, 'RenewalScheduler')
     const { store, certificates = [], concurrency = 4, logger = silentLogger } = options
     if (typeof store !== 'object' || store === null) throw new TypeError('"store" option must be a CertStore')
-    for (const method of ['get', 'put', 'delete', 'list'] as const) assertFunction(store[method], `store.${method}`)
-    if (!Array.isArray(certificates)) throw new TypeError('"certificates" option must be an array')
+    for (const method of ['get', 'put', 'delete', 'list']) assertMethod(store, method, 'store')
+    assertArray(certificates, 'certificates')
     assertNumber(concurrency, 'concurrency', { min: 1, max: 1000, integer: true })
     const ratio = options.renewAtRemainingRatio
     if (ratio !== undefined) assertNumber(ratio, 'renewAtRemainingRatio', { min: 0.01, max: 0.9 })

@@ -363,6 +363,33 @@ describe('failures of a deployer', () => {
   })
 })
 
+describe('a process that was paused between storing and deploying', () => {
+  it('does not deploy its old certificate over the newer one of another process', async () => {
+    const awake = schedulerFor()
+    let paused = false
+    const sleepy: CertStore = {
+      ...store,
+      // The last look before a deployment: here it sleeps, and the other process renews and deploys.
+      async get(key, context) {
+        if (key === storeKey('deployments', 'www', 'test') && !paused && eventsOf('certificate-stored').length === 1) {
+          paused = true
+          await awake.renew('www', { force: true })
+        }
+        return store.get(key, context)
+      },
+    }
+    await schedulerFor([certificate()], { store: sleepy }).reconcile()
+    expect(paused).toBe(true)
+    expect(issuer.requests).toHaveLength(2)
+    expect(deployer.history).toHaveLength(1)
+    expect(deployer.current?.certificatePem).toBe(firstCertificate([...issuer.issued.values()].at(-1)))
+  })
+})
+
+function firstCertificate(pem: string | undefined): string | undefined {
+  return pem?.slice(0, pem.indexOf('-----END CERTIFICATE-----') + 26)
+}
+
 describe('placeholder', () => {
   it('is deployed before the first issuance, marked, and gives way at once', async () => {
     const scheduler = schedulerFor([certificate({ placeholder: true })])
