@@ -1,0 +1,85 @@
+/**
+ * One record of an issuer in the store, changed by compare-and-set.
+ *
+ * @module
+ */
+import type { RecordCodec } from '../../core/record.js'
+import { StoreError } from '../../errors.js'
+import type { Revision, StoreKey } from '../../stores/cert-store.js'
+import type { IssuerContext } from '../issuer.js'
+
+/** A record as it was read. */
+export interface Stored<Value> {
+  /** `undefined`: there is none. */
+  readonly value: Value | undefined
+  /** To be given to the next write; `null` when there is nothing to replace. */
+  readonly revision: Revision | null
+}
+
+const maxConflicts = 20
+
+/** Reads a record. @throws {@link StoreError} */
+export async function readRecord<Value>(
+  key: StoreKey,
+  codec: RecordCodec<Value>,
+  context: IssuerContext,
+): Promise<Stored<Value>> {
+  const stored = await context.store.get(key, context)
+  if (stored === undefined) return { value: undefined, revision: null }
+  return { value: codec.decode(stored.value, { store: context.store.name, key }), revision: stored.revision }
+}
+
+/** Writes a record over the one that was read. @throws {@link StoreError} `ERR_STORE_CONFLICT` when there is another by now */
+export async function writeRecord<Value>(
+  key: StoreKey,
+  codec: RecordCodec<Value>,
+  value: Value,
+  revision: Revision | null,
+  context: IssuerContext,
+): Promise<Stored<Value>> {
+  return { value, revision: await context.store.put(key, codec.encode(value), context, { ifRevision: revision }) }
+}
+
+/**
+ * Changes a record; after a conflict, what is there by then. `change` returns its argument, or `undefined`, to leave
+ * everything as it is.
+ */
+export async function changeRecord<Value>(
+  key: StoreKey,
+  codec: RecordCodec<Value>,
+  change: (value: Value | undefined) => Value | undefined,
+  context: IssuerContext,
+  known?: Stored<Value>,
+): Promise<Stored<Value>> {
+  let stored = known ?? (await readRecord(key, codec, context))
+  for (let conflicts = 0; ; conflicts += 1) {
+    const changed = change(stored.value)
+    if (changed === undefined || changed === stored.value) return stored
+    try {
+      return await writeRecord(key, codec, changed, stored.revision, context)
+    } catch (error) {
+      if (!isConflict(error) || conflicts === maxConflicts) throw error
+      stored = await readRecord(key, codec, context)
+    }
+  }
+}
+
+/** Whether somebody else has written in between. */
+export function isConflict(error: unknown): boolean {
+  return error instanceof StoreError && error.code === 'ERR_STORE_CONFLICT'
+}
+
+/** Puts a damaged record aside, so that a new one can take its place and a person can look at the old one. */
+export async function quarantineRecord(key: StoreKey, context: IssuerContext): Promise<void> {
+  const damaged = await context.store.get(key, context)
+  if (damaged === undefined) return
+  const name: StoreKey = `quarantine/${encodeURIComponent(key)}/${String(context.clock.now())}`
+  await context.store.put(name, damaged.value, context)
+  await context.store.delete(key, context, { ifRevision: damaged.revision })
+  context.logger.error('damaged record was put aside', { key, quarantine: name })
+}
+
+/** Whether the bytes are no record at all. One written by a newer evercert is not damaged. */
+export function isCorrupt(error: unknown): boolean {
+  return error instanceof StoreError && error.code === 'ERR_STORE_CORRUPT'
+}

@@ -1,0 +1,85 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { describe, it } from 'vitest'
+import { acmeIssuer, letsEncrypt } from '../../src/issuers/acme/index.js'
+import type { ChallengeSolver } from '../../src/solvers/challenge-solver.js'
+import { httpResponder } from '../../src/solvers/http-responder.js'
+import { memoryStore } from '../../src/stores/memory.js'
+import { fakeClock } from '../../src/testing/fake-clock.js'
+import { issuerContract } from '../../src/testing/issuer-contract.js'
+import { recordingLogger } from '../../src/testing/recording-logger.js'
+import { seededRandom } from '../../src/testing/seeded-random.js'
+import { startTestCa } from '../../src/testing/test-ca/index.js'
+
+describe('acmeIssuer', () => {
+  issuerContract(
+    { describe, it: (name, run) => it(name, { timeout: 60_000 }, run) },
+    {
+      async createIssuer() {
+        const clock = fakeClock({ autoAdvance: true })
+        const responder = httpResponder()
+        const server = createServer((request, response) => {
+          if (!responder.requestListener(request, response)) response.writeHead(404).end()
+        }).listen(0, '127.0.0.1')
+        await once(server, 'listening')
+        const { port: httpPort } = server.address() as AddressInfo
+        const ca = await startTestCa({ clock, httpPort, random: seededRandom(7) })
+        const open = new Set<string>()
+        const solver: ChallengeSolver<'http-01'> = {
+          ...responder,
+          async present(challenge, context) {
+            open.add(challenge.token)
+            await responder.present(challenge, context)
+          },
+          async cleanUp(challenge, context) {
+            await responder.cleanUp(challenge, context)
+            open.delete(challenge.token)
+          },
+        }
+        const make = (directory: string) =>
+          acmeIssuer({
+            directory,
+            ca: ca.httpsCaPem,
+            termsOfServiceAgreed: true,
+            solvers: [solver],
+            trustedRoots: ca.rootPem,
+            preflight: { httpPort, resolve: () => Promise.resolve(['127.0.0.1']) },
+          })
+        const issuers = [make(ca.directoryUrl)]
+        return {
+          issuer: issuers[0] ?? make(ca.directoryUrl),
+          otherIssuer: make(letsEncrypt.production),
+          context: {
+            signal: new AbortController().signal,
+            clock,
+            logger: recordingLogger(),
+            store: memoryStore({ clock }),
+            random: seededRandom(7),
+          },
+          reopen() {
+            const issuer = make(ca.directoryUrl)
+            issuers.push(issuer)
+            return issuer
+          },
+          rateLimit() {
+            const problem = { problemType: 'rateLimited', status: 429, retryAfter: 3600 }
+            ca.faults.add({ match: { kind: 'newOrder' }, action: { type: 'problem', ...problem } })
+            return new Date(clock.now() + 3_600_000)
+          },
+          certificatesIssued: () => ca.certificates.length,
+          openChallenges: () => [...open],
+          lastReplaces: () => ca.orders.at(-1)?.replaces,
+          async dispose() {
+            await ca.close()
+            await Promise.all(issuers.map((issuer) => issuer.close()))
+            server.closeAllConnections()
+            server.close()
+          },
+        }
+      },
+      identifiers: ['www.example.com', 'example.com'],
+      level: 'strict',
+    },
+  )
+})
