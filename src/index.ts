@@ -42,6 +42,7 @@ export type { OperationContext } from './core/context.js'
 export type { Identifier } from './core/identifier.js'
 export type { KeyAlgorithm, PrivateKeyMaterial } from './core/private-key.js'
 export type { CertificateBundle, ChainExpectation, CheckedChain } from './core/certificate-bundle.js'
+export type { ParsedCertificate } from './core/x509.js'
 export type { CertificateId, RenewalInfo } from './core/renewal-info.js'
 export type { FileSystem } from './internal/file-system.js'
 export type {

@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
-import { RenewalScheduler } from 'evercert'
+import { RenewalScheduler, type RenewalEventMap } from 'evercert'
 import { acmeIssuer } from 'evercert/issuers/acme'
 import { webrootSolver } from 'evercert/solvers/webroot'
 import { fileStore } from 'evercert/stores/file'
@@ -81,7 +81,7 @@ export async function runEmbedded(options: { readonly tls: string | undefined })
     outage.remove()
     const served = once(scheduler, 'certificate-served')
     await runUntil(served, nextRunAt)
-    const [{ fingerprintSha256: first }] = await served
+    const [{ fingerprintSha256: first }] = (await served) as RenewalEventMap['certificate-served']
     const requests = ca.countRequests()
 
     timeline.chapter("3. The CA moves its window (an incident, say): renewed although two months are left")
@@ -91,7 +91,7 @@ export async function runEmbedded(options: { readonly tls: string | undefined })
     ca.setRenewalWindow(issued.pem, { start: new Date(soon), end: new Date(soon + hour) })
     const renewed = once(scheduler, 'certificate-served')
     await runUntil(renewed, await idle())
-    const [{ fingerprintSha256: second }] = await renewed
+    const [{ fingerprintSha256: second }] = (await renewed) as RenewalEventMap['certificate-served']
 
     timeline.chapter('Summary')
     timeline.say('before', short(first))

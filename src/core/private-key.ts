@@ -30,7 +30,7 @@ const keyObject = Symbol('evercert.keyObject')
  * Makes a key pair on the thread pool.
  *
  * @param algorithm - `ecdsa-p256` by default
- * @throws `TypeError` when it is none of {@link keyAlgorithms}
+ * @throws `TypeError` when it is no {@link KeyAlgorithm}
  */
 export async function generatePrivateKey(algorithm: KeyAlgorithm = 'ecdsa-p256'): Promise<PrivateKeyMaterial> {
   // Callers without types: a misspelt algorithm must not become some other key.

@@ -31,7 +31,7 @@ export interface ParsedCertificate {
   readonly selfSigned: boolean
   /** Whether `issuer` signed this certificate: names, key identifiers and signature. */
   issuedBy(issuer: ParsedCertificate): boolean
-  /** Subject common name, or the whole subject when there is none. For people, not for decisions. */
+  /** Subject common name, the whole subject, or `(no name)`; printable. For people, not for decisions. */
   readonly subject: string
   readonly issuerName: string
 }
@@ -118,14 +118,15 @@ export async function createCertificate(template: CertificateTemplate): Promise<
   const rsa = publicKey.asymmetricKeyType === 'rsa'
   const subjectKey = new x509.PublicKey(new Uint8Array(template.publicKeyInfo))
   const { privateKey, publicKey: issuerKey } = await toCryptoKeyPair(signWith.key)
+  const issuer =
+    signWith.certificate === undefined ? undefined : new x509.X509Certificate(new Uint8Array(signWith.certificate.der))
+  const issuerKeyId = issuer?.getExtension(x509.SubjectKeyIdentifierExtension)?.keyId
   const certificate = await x509.X509CertificateGenerator.create(
     {
       serialNumber: randomSerial(),
       subject: template.subject,
-      issuer:
-        signWith.certificate === undefined
-          ? template.subject
-          : new x509.X509Certificate(new Uint8Array(signWith.certificate.der)).subject,
+      // As the issuer has it, octet by octet: some clients compare nothing else.
+      issuer: issuer?.subjectName ?? template.subject,
       notBefore: template.notBefore,
       notAfter: template.notAfter,
       publicKey: subjectKey,
@@ -137,7 +138,10 @@ export async function createCertificate(template: CertificateTemplate): Promise<
         ...(isCa ? [] : [new x509.ExtendedKeyUsageExtension([serverAuthOid])]),
         ...(template.identifiers.length > 0 ? [subjectAltNameExtension(template.identifiers)] : []),
         await x509.SubjectKeyIdentifierExtension.create(subjectKey, false, webcrypto),
-        await x509.AuthorityKeyIdentifierExtension.create(issuerKey, false, webcrypto),
+        // There is more than one way to derive the identifier of a key.
+        issuerKeyId === undefined
+          ? await x509.AuthorityKeyIdentifierExtension.create(issuerKey, false, webcrypto)
+          : new x509.AuthorityKeyIdentifierExtension(issuerKeyId),
       ],
     },
     webcrypto,
@@ -152,7 +156,7 @@ function keyUsages(isCa: boolean, rsa: boolean): x509.KeyUsageFlags {
   return digitalSignature
 }
 
-/** A positive serial of 127 random bits, hexadecimal: within RFC 5280's 20 octets and without a sign octet. */
+/** A positive serial of 126 random bits, hexadecimal: within RFC 5280's 20 octets and without a sign octet. */
 function randomSerial(): string {
   const bytes = randomBytes(16)
   bytes[0] = ((bytes[0] ?? 0) & 0x7f) | 0x40
@@ -255,7 +259,7 @@ function keyIdentifier(certificate: x509.X509Certificate): Buffer | undefined {
 }
 
 function displayName(name: x509.Name, whole: string): string {
-  return printable(name.getField('CN')[0] ?? whole)
+  return printable(name.getField('CN')[0] ?? whole) || '(no name)'
 }
 
 /** Certificates come from outside and their texts end up in messages: no line breaks, terminal codes or direction marks. */

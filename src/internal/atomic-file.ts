@@ -64,9 +64,12 @@ export async function syncDirectory(directory: string, files: FileSystem = syste
 
 /** `.<name>.<16 hex digits>.tmp` */
 export function temporaryName(name: string): string {
-  // Names are limited to 255 bytes, not characters.
-  const prefix = Buffer.from(name).subarray(0, 200).toString()
-  return `.${prefix}.${randomBytes(8).toString('hex')}.tmp`
+  return `${temporaryPrefix(name)}${randomBytes(8).toString('hex')}.tmp`
+}
+
+/** What all temporary names of a file begin with. A name has at most 255 bytes, and a character up to four. */
+export function temporaryPrefix(name: string): string {
+  return `.${Buffer.from(name).subarray(0, 200).toString()}.`
 }
 
 /** Whether a directory entry is a leftover of {@link writeFileAtomic}. */

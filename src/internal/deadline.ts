@@ -40,7 +40,6 @@ export async function withDeadline<T>(deadline: Deadline, run: (signal: AbortSig
       { once: true },
     )
   })
-  aborted.catch(() => undefined)
   void clock.sleep(ms, { signal: timer.signal, deadline: true }).then(
     () => {
       inner.abort(onTimeout())
@@ -50,7 +49,7 @@ export async function withDeadline<T>(deadline: Deadline, run: (signal: AbortSig
   try {
     // A plug-in without types may throw at once, or return something that is no promise.
     const work = (async () => run(inner.signal))()
-    work.catch(() => undefined)
+    // The race handles both, also the one that loses and fails later.
     return await Promise.race([work, aborted])
   } finally {
     timer.abort()

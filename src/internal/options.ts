@@ -15,10 +15,12 @@ export function assertOptions(options: unknown, known: readonly string[], of: st
   }
 }
 
-/** A non-empty string without control characters. */
+// eslint-disable-next-line no-control-regex -- control characters are exactly what is refused
+const unprintable = /[\u0000-\u001f\u007f]|\p{Surrogate}/u
+
+/** A non-empty string of well-formed Unicode without control characters. */
 export function assertText(value: unknown, option: string, maxLength = 4096): asserts value is string {
-  // eslint-disable-next-line no-control-regex -- control characters are exactly what is refused
-  if (typeof value !== 'string' || value === '' || value.length > maxLength || /[\u0000-\u001f\u007f]/.test(value)) {
+  if (typeof value !== 'string' || value === '' || value.length > maxLength || unprintable.test(value)) {
     throw new TypeError(`"${option}" option must be a non-empty string without control characters`)
   }
 }
@@ -64,6 +66,18 @@ export function assertBoolean(value: unknown, option: string): asserts value is 
 /** A function. */
 export function assertFunction(value: unknown, option: string): void {
   if (typeof value !== 'function') throw new TypeError(`"${option}" option must be a function`)
+}
+
+/** No type guard: `Array.isArray` would turn a typed list into `any[]`. */
+export function assertArray(value: unknown, option: string): void {
+  if (!Array.isArray(value)) throw new TypeError(`"${option}" option must be an array`)
+}
+
+/** A plug-in has this method. */
+export function assertMethod(plugIn: object, method: string, option: string): void {
+  // Callers without types may have given nothing at all.
+  const members = plugIn as Readonly<Record<string, unknown>> | null | undefined
+  assertFunction(members?.[method], `${option}.${method}`)
 }
 
 /** One of a few words. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { allowManyListeners } from './deadline.js'
 
 /** Lets `limit` tasks run at once; the others wait in order. */
 export class Semaphore {
@@ -38,6 +39,7 @@ export class Semaphore {
         resolve()
       }
       this.#waiting.add(take)
+      if (signal !== undefined) allowManyListeners(signal)
       signal?.addEventListener('abort', onAbort, { once: true })
     })
   }

@@ -15,7 +15,7 @@ import { dnsResolve, type ResolveAddresses } from './preflight-resolve.js'
 
 export type { ResolveAddresses } from './preflight-resolve.js'
 
-/** Options of {@link createPreflight}. */
+/** How the http-01 pre-flight looks at a name. */
 export interface PreflightOptions {
   /** Where the CA makes its first request. Only test CAs use anything but 80. @defaultValue 80 */
   readonly httpPort?: number | undefined

@@ -15,7 +15,7 @@ import { assertDuration, assertOptions, assertPath } from '../internal/options.j
 import type { CertStore, StoreKey, StoreLock } from './cert-store.js'
 import { largestEntryBytes, type Entry } from './file/entry-format.js'
 import { entryFiles, sweepLeftovers, type EntryFiles } from './file/entry-files.js'
-import { isProvenDead, processIdentity } from './file/process-identity.js'
+import { isProvenDead, processIdentity } from '../internal/process-identity.js'
 import { takeLease, type LeaseCell, type LeaseObservations } from './lease.js'
 
 /** Options of {@link fileStore}. */

@@ -623,6 +623,7 @@ describe('the running scheduler', () => {
     scheduler.on('certificate-issued', () => {
       throw new Error('listener')
     })
+    // eslint-disable-next-line @typescript-eslint/no-misused-promises -- people do write async listeners
     scheduler.on('certificate-stored', () => Promise.reject(new Error('async listener')))
     scheduler.on('certificate-deployed', () => void scheduler.renew('www'))
     const { outcomes } = await scheduler.reconcile()

@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { systemFiles, type FileSystem } from '../../../../src/internal/file-system.js'
-import { isProvenDead, processIdentity } from '../../../../src/stores/file/process-identity.js'
+import { systemFiles, type FileSystem } from '../../../src/internal/file-system.js'
+import { isProvenDead, processIdentity } from '../../../src/internal/process-identity.js'
 
 const stat = (pid: number, state: string, startTime: string): string =>
   `${String(pid)} (a name) with (brackets) ${state} ${'0 '.repeat(18)}${startTime} 0 0\n`
