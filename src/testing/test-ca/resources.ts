@@ -66,7 +66,7 @@ export interface Order {
 export type OrderStatus = 'pending' | 'ready' | 'processing' | 'valid' | 'invalid'
 
 /** RFC 8555 section 7.1.6; an authorization also expires. */
-export type AuthorizationStatus = Authorization['status'] | 'expired'
+export type AuthorizationStatus = 'pending' | 'valid' | 'invalid' | 'deactivated' | 'expired'
 
 /** Where the CA's resources are. */
 export interface Urls {
