@@ -84,7 +84,7 @@ export async function runEmbedded(options: { readonly tls: string | undefined })
     const [{ fingerprintSha256: first }] = (await served) as RenewalEventMap['certificate-served']
     const requests = ca.countRequests()
 
-    timeline.chapter("3. The CA moves its window (an incident, say): renewed although two months are left")
+    timeline.chapter('3. The CA moves its window (an incident, say): renewed although two months are left')
     const [issued] = ca.certificates
     const soon = clock.now() + 12 * hour
     if (issued === undefined) throw new Error('the CA has issued nothing')
@@ -97,8 +97,13 @@ export async function runEmbedded(options: { readonly tls: string | undefined })
     timeline.say('before', short(first))
     const { replaces } = ca.certificates.at(-1) ?? issued
     timeline.say('after', `${short(second)}; the order said which certificate it replaces: ${replaces ?? 'none'}`)
-    timeline.say('requests', `${String(ca.countRequests())} to the CA, ${String(ca.countRequests() - requests)} of them since the first certificate`)
-    console.log(`\nDone in ${((performance.now() - started) / 1000).toFixed(1)} s. See --help for a run against a real CA.`)
+    timeline.say(
+      'requests',
+      `${String(ca.countRequests())} to the CA, ${String(ca.countRequests() - requests)} of them since the first certificate`,
+    )
+    console.log(
+      `\nDone in ${((performance.now() - started) / 1000).toFixed(1)} s. See --help for a run against a real CA.`,
+    )
   } finally {
     await scheduler.stop()
     await Promise.all([issuer.close(), tls.stop(), ca.close()])

@@ -31,7 +31,9 @@ const scheduler = new RenewalScheduler({
           solvers: [responder],
           // For test CAs only: their own trust anchor, and the port they validate on.
           ...(ACME_CA === undefined ? {} : { ca: readFileSync(ACME_CA, 'utf8') }),
-          ...(HTTP_PORT === '80' ? {} : { preflight: { httpPort: Number(HTTP_PORT), resolve: () => Promise.resolve(['127.0.0.1']) } }),
+          ...(HTTP_PORT === '80'
+            ? {}
+            : { preflight: { httpPort: Number(HTTP_PORT), resolve: () => Promise.resolve(['127.0.0.1']) } }),
         }),
       ],
       deployers: [nodeTlsDeployer({ servers: [https] })],

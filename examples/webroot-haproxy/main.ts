@@ -5,8 +5,17 @@ import { acmeIssuer, letsEncrypt } from 'evercert/issuers/acme'
 import { webrootSolver } from 'evercert/solvers/webroot'
 import { fileStore } from 'evercert/stores/file'
 
-const { NAMES = '', WEBROOT = '', PEM = '', HAPROXY_SOCKET = '', STORE = '', ACME_DIRECTORY, ACME_CA, HTTP_PORT, HTTPS_PORT } =
-  process.env
+const {
+  NAMES = '',
+  WEBROOT = '',
+  PEM = '',
+  HAPROXY_SOCKET = '',
+  STORE = '',
+  ACME_DIRECTORY,
+  ACME_CA,
+  HTTP_PORT,
+  HTTPS_PORT,
+} = process.env
 const names = NAMES.split(',').filter(Boolean)
 
 const scheduler = new RenewalScheduler({
@@ -23,11 +32,15 @@ const scheduler = new RenewalScheduler({
           solvers: [webrootSolver({ directory: WEBROOT })],
           // For test CAs only: their own trust anchor, and the port they validate on.
           ...(ACME_CA === undefined ? {} : { ca: readFileSync(ACME_CA, 'utf8') }),
-          ...(HTTP_PORT === undefined ? {} : { preflight: { httpPort: Number(HTTP_PORT), resolve: () => Promise.resolve(['127.0.0.1']) } }),
+          ...(HTTP_PORT === undefined
+            ? {}
+            : { preflight: { httpPort: Number(HTTP_PORT), resolve: () => Promise.resolve(['127.0.0.1']) } }),
         }),
       ],
       deployers: [haproxyDeployer({ pemPath: PEM, runtimeSocket: HAPROXY_SOCKET })],
-      endpoints: names.slice(0, 1).map((servername) => ({ host: '127.0.0.1', port: Number(HTTPS_PORT ?? 443), servername })),
+      endpoints: names
+        .slice(0, 1)
+        .map((servername) => ({ host: '127.0.0.1', port: Number(HTTPS_PORT ?? 443), servername })),
       placeholder: true,
     },
   ],

@@ -145,5 +145,9 @@ function earliestIssuer({ wanted, backoff, now }: RenewalFacts): {
     until = wait.notBefore
     rateLimited = wait.rateLimited
   }
-  return { action: 'wait', until: Number.isFinite(until) ? until : now, because: rateLimited ? 'rate-limited' : 'backoff' }
+  return {
+    action: 'wait',
+    until: Number.isFinite(until) ? until : now,
+    because: rateLimited ? 'rate-limited' : 'backoff',
+  }
 }

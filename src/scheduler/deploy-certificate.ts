@@ -285,8 +285,6 @@ function mergeTargets(record: DeploymentRecord, results: readonly TargetResult[]
 function sameTarget(one: TargetRecord | undefined, other: TargetRecord | undefined): boolean {
   return (
     one === other ||
-    (one?.fingerprintSha256 === other?.fingerprintSha256 &&
-      one?.failure === undefined &&
-      other?.failure === undefined)
+    (one?.fingerprintSha256 === other?.fingerprintSha256 && one?.failure === undefined && other?.failure === undefined)
   )
 }

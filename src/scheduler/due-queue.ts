@@ -60,7 +60,7 @@ export class DueQueue {
   }
 
   #rise(index: number): void {
-    for (let at = index; at > 0; ) {
+    for (let at = index; at > 0;) {
       const parent = (at - 1) >> 1
       if (!this.#swapIfEarlier(at, parent)) return
       at = parent
@@ -68,7 +68,7 @@ export class DueQueue {
   }
 
   #sink(index: number): void {
-    for (let at = index; ; ) {
+    for (let at = index; ;) {
       const left = 2 * at + 1
       const right = left + 1
       const child = this.#isEarlier(right, left) ? right : left

@@ -127,7 +127,9 @@ async function askIssuer(
   signal: AbortSignal,
 ): Promise<CheckedChain> {
   const replaces =
-    current?.issuerId === issuer.id && current.certificateId !== undefined ? { value: current.certificateId } : undefined
+    current?.issuerId === issuer.id && current.certificateId !== undefined
+      ? { value: current.certificateId }
+      : undefined
   const issued = await withDeadline(
     {
       clock: environment.clock,

@@ -7,7 +7,15 @@ import { isIP } from 'node:net'
 import { overlaps, parseIdentifiers, type Identifier } from '../core/identifier.js'
 import { keyAlgorithms, type KeyAlgorithm } from '../core/private-key.js'
 import type { Deployer } from '../deployers/deployer.js'
-import { assertArray, assertBoolean, assertMethod, assertNumber, assertOneOf, assertOptions, assertText } from '../internal/options.js'
+import {
+  assertArray,
+  assertBoolean,
+  assertMethod,
+  assertNumber,
+  assertOneOf,
+  assertOptions,
+  assertText,
+} from '../internal/options.js'
 import type { Issuer } from '../issuers/issuer.js'
 
 /** Where clients connect. After a deployment every address of it is checked by a fresh TLS handshake. */
@@ -94,7 +102,9 @@ export function parseManagedCertificate(certificate: ManagedCertificate): Certif
   const overlap = overlaps(identifiers)
   if (overlap !== undefined) {
     const [wildcard, covered] = overlap
-    throw new TypeError(`"${at}.identifiers" option: ${wildcard.value} already covers ${covered.value}; CAs refuse both`)
+    throw new TypeError(
+      `"${at}.identifiers" option: ${wildcard.value} already covers ${covered.value}; CAs refuse both`,
+    )
   }
   const issuers = parseIssuers(certificate.issuers, identifiers, at)
   assertOneOf(key, `${at}.key`, keyAlgorithms)

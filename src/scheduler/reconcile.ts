@@ -8,7 +8,13 @@ import { CertError, HttpError } from '../errors.js'
 import type { Issuer } from '../issuers/issuer.js'
 import type { StoreLock } from '../stores/cert-store.js'
 import { storeKey } from '../stores/cert-store.js'
-import { decideRenewal, openIssuers, type RenewalDecision, type RenewalFacts, type RenewalReason } from './decide-renewal.js'
+import {
+  decideRenewal,
+  openIssuers,
+  type RenewalDecision,
+  type RenewalFacts,
+  type RenewalReason,
+} from './decide-renewal.js'
 import { busyRetryMs, deployCertificate, type DeploymentOutcome, type KnownTargets } from './deploy-certificate.js'
 import { operationContext, type Environment } from './environment.js'
 import { expiryAlarm, type ExpiryLevel } from './expiry-alarm.js'
@@ -320,9 +326,11 @@ function nextRun({ state, decision, busy, deployments, endpoints, alarmAt, now }
   if (busy) candidates.push(now + busyRetryMs)
   const record = recordOf(state)
   const checkAgainAt = state.renewal.plan?.checkAgainAt
-  if (record !== undefined && checkAgainAt !== undefined && checkAgainAt < record.notAfter) candidates.push(checkAgainAt)
+  if (record !== undefined && checkAgainAt !== undefined && checkAgainAt < record.notAfter)
+    candidates.push(checkAgainAt)
   for (const outcome of [...deployments, ...endpoints]) {
-    if ('nextAttemptAt' in outcome && outcome.nextAttemptAt !== undefined) candidates.push(outcome.nextAttemptAt.getTime())
+    if ('nextAttemptAt' in outcome && outcome.nextAttemptAt !== undefined)
+      candidates.push(outcome.nextAttemptAt.getTime())
   }
   return Math.max(Math.min(...candidates), now)
 }

@@ -3,7 +3,14 @@
  *
  * @module
  */
-import { clampRenewalInfoPoll, drawInstant, emergencyInstant, lifetimeWindow, type RenewalInfo, type RenewalWindow } from '../core/renewal-info.js'
+import {
+  clampRenewalInfoPoll,
+  drawInstant,
+  emergencyInstant,
+  lifetimeWindow,
+  type RenewalInfo,
+  type RenewalWindow,
+} from '../core/renewal-info.js'
 import type { Random } from '../core/random.js'
 import { CertError } from '../errors.js'
 import type { CertificateRecord, RenewalPlanRecord } from './records.js'
@@ -106,7 +113,10 @@ function nextCheck(
       const scheduled = failedCheckSchedule[Math.min(checkFailures, failedCheckSchedule.length) - 1] ?? 6 * hour
       const retryAt = CertError.isInstance(answer.error) ? (answer.error.retryAt?.getTime() ?? 0) : 0
       const wait = temporary ? scheduled : 6 * hour
-      return { checkAgainAt: Math.ceil(Math.max(now + wait * (1 + random() * 0.1), Math.min(retryAt, now + 24 * hour))), checkFailures }
+      return {
+        checkAgainAt: Math.ceil(Math.max(now + wait * (1 + random() * 0.1), Math.min(retryAt, now + 24 * hour))),
+        checkFailures,
+      }
     }
     case 'not-asked':
       return { checkAgainAt: undefined, checkFailures: 0 }

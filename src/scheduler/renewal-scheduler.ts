@@ -10,7 +10,15 @@ import { boundLogger, silentLogger, type Logger } from '../core/logger.js'
 import { systemRandom, type Random } from '../core/random.js'
 import { CertError } from '../errors.js'
 import { withDeadline } from '../internal/deadline.js'
-import { assertArray, assertDuration, assertFunction, assertMethod, assertNumber, assertOptions, assertText } from '../internal/options.js'
+import {
+  assertArray,
+  assertDuration,
+  assertFunction,
+  assertMethod,
+  assertNumber,
+  assertOptions,
+  assertText,
+} from '../internal/options.js'
 import { Semaphore } from '../internal/semaphore.js'
 import type { RevocationReason } from '../issuers/issuer.js'
 import type { CertStore } from '../stores/cert-store.js'

@@ -52,15 +52,7 @@ export const deploymentSchedule: readonly number[] = [
 ]
 
 /** Waits between looks at an endpoint that does not serve the certificate yet. */
-export const verificationSchedule: readonly number[] = [
-  5_000,
-  10_000,
-  30_000,
-  minute,
-  5 * minute,
-  15 * minute,
-  hour,
-]
+export const verificationSchedule: readonly number[] = [5_000, 10_000, 30_000, minute, 5 * minute, 15 * minute, hour]
 
 /** A `Retry-After` beyond this is not obeyed to the letter: a year is a mistake. */
 export const longestRetryAfterMs: number = 7 * day

@@ -36,11 +36,15 @@ afterEach(async () => {
   await work.remove()
 })
 
-function run(args: readonly string[], env: Readonly<Record<string, string>> = {}): { child: ChildProcess; output(): string } {
+function run(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): { child: ChildProcess; output(): string } {
   const child = spawn(process.execPath, args, { cwd: root, env: { PATH: process.env['PATH'] ?? '', ...env } })
   children.push(child)
   let output = ''
-  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text))
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (text: string) => (output += text))
   return { child, output: () => output }
 }
 
@@ -48,22 +52,29 @@ const example = (path: string): string[] => [tsx, '--tsconfig', 'tsconfig.check.
 
 /** Waits until the text was printed; fails when the example ends before. */
 async function printed({ child, output }: ReturnType<typeof run>, text: string): Promise<void> {
-  await vi.waitUntil(
-    () => {
-      if (child.exitCode !== null) throw new Error(`ended with ${String(child.exitCode)}: ${output()}`)
-      return output().includes(text)
-    },
-    { timeout: 30_000, interval: 20 },
-  ).catch((error: unknown) => {
-    throw new Error(`did not print ${text}: ${output()}`, { cause: error })
-  })
+  await vi
+    .waitUntil(
+      () => {
+        if (child.exitCode !== null) throw new Error(`ended with ${String(child.exitCode)}: ${output()}`)
+        return output().includes(text)
+      },
+      { timeout: 30_000, interval: 20 },
+    )
+    .catch((error: unknown) => {
+      throw new Error(`did not print ${text}: ${output()}`, { cause: error })
+    })
 }
 
 async function acmeSettings(httpPort: number): Promise<{ ca: TestCa; env: Record<string, string> }> {
   const ca = await startTestCa({ httpPort })
   const caFile = join(work.path, 'ca.pem')
   await writeFile(caFile, ca.httpsCaPem)
-  const env = { ACME_DIRECTORY: ca.directoryUrl, ACME_CA: caFile, HTTP_PORT: String(httpPort), STORE: join(work.path, 'store') }
+  const env = {
+    ACME_DIRECTORY: ca.directoryUrl,
+    ACME_CA: caFile,
+    HTTP_PORT: String(httpPort),
+    STORE: join(work.path, 'store'),
+  }
   return { ca, env }
 }
 
@@ -114,7 +125,14 @@ describeWith(['haproxy'], 'examples with HAProxy', () => {
     const pem = join(certificates, 'www.pem')
     // HAProxy as it is before the service has run: it serves the placeholder until then.
     const socket = join(work.path, 'admin.sock')
-    const settings = { ...env, NAMES: 'www.example.com', WEBROOT: webroot, PEM: pem, HAPROXY_SOCKET: socket, HTTPS_PORT: String(httpsPort) }
+    const settings = {
+      ...env,
+      NAMES: 'www.example.com',
+      WEBROOT: webroot,
+      PEM: pem,
+      HAPROXY_SOCKET: socket,
+      HTTPS_PORT: String(httpsPort),
+    }
     const first = run(example('webroot-haproxy/main.ts'), settings)
     await printed(first, 'deployment failed')
     first.child.kill('SIGTERM')

@@ -96,39 +96,43 @@ async function scenario(name: string): Promise<{ ca: TestCa; instructions: Instr
 it.each([
   ['the first issuance', false],
   ['a renewal', true],
-])('%s killed at every step leads to one order, one key and one certificate', { timeout: 300_000 }, async (title, renewal) => {
-  let fired = 0
-  for (let step = 1; ; step += 1) {
-    const label = `${title}, step ${String(step)}`
-    const { ca, instructions: initial } = await scenario(`${renewal ? 'renewal' : 'first'}-${String(step)}`)
-    if (renewal) await run(initial)
-    const instructions: Instructions = renewal ? { ...initial, key: 'ecdsa-p384' } : initial
-    const before = { orders: ca.orders.length, certificates: ca.certificates.length }
-    const serving = await deployed(instructions.pemPath)
-    const first = await run({ ...instructions, killAtStep: step })
-    if (!first.killed) {
-      expect(JSON.parse(first.said), first.stderr).toMatchObject({ status: 'renewed' })
-      await ca.close()
-      break
-    }
-    fired += 1
-    const between = await deployed(instructions.pemPath)
-    const second = await run(instructions)
-    expect(second.killed, second.stderr).toBe(false)
-    const third = await run(instructions)
-    expect(JSON.parse(third.said), `${label}: ${third.stderr}`).toMatchObject({ status: 'unchanged' })
+])(
+  '%s killed at every step leads to one order, one key and one certificate',
+  { timeout: 300_000 },
+  async (title, renewal) => {
+    let fired = 0
+    for (let step = 1; ; step += 1) {
+      const label = `${title}, step ${String(step)}`
+      const { ca, instructions: initial } = await scenario(`${renewal ? 'renewal' : 'first'}-${String(step)}`)
+      if (renewal) await run(initial)
+      const instructions: Instructions = renewal ? { ...initial, key: 'ecdsa-p384' } : initial
+      const before = { orders: ca.orders.length, certificates: ca.certificates.length }
+      const serving = await deployed(instructions.pemPath)
+      const first = await run({ ...instructions, killAtStep: step })
+      if (!first.killed) {
+        expect(JSON.parse(first.said), first.stderr).toMatchObject({ status: 'renewed' })
+        await ca.close()
+        break
+      }
+      fired += 1
+      const between = await deployed(instructions.pemPath)
+      const second = await run(instructions)
+      expect(second.killed, second.stderr).toBe(false)
+      const third = await run(instructions)
+      expect(JSON.parse(third.said), `${label}: ${third.stderr}`).toMatchObject({ status: 'unchanged' })
 
-    expect(ca.orders.length - before.orders, label).toBe(1)
-    expect(ca.certificates.length - before.certificates, label).toBe(1)
-    expect(ca.accounts.length, label).toBe(1)
-    const now = await deployed(instructions.pemPath)
-    expect(now?.raw, label).toEqual(new X509Certificate(ca.certificates.at(-1)?.pem ?? '').raw)
-    if (renewal) expect([serving?.fingerprint256, now?.fingerprint256], label).toContain(between?.fingerprint256)
-    else if (between !== undefined && between.fingerprint256 !== now?.fingerprint256) {
-      expect(between.subject, label).toContain('evercert placeholder')
+      expect(ca.orders.length - before.orders, label).toBe(1)
+      expect(ca.certificates.length - before.certificates, label).toBe(1)
+      expect(ca.accounts.length, label).toBe(1)
+      const now = await deployed(instructions.pemPath)
+      expect(now?.raw, label).toEqual(new X509Certificate(ca.certificates.at(-1)?.pem ?? '').raw)
+      if (renewal) expect([serving?.fingerprint256, now?.fingerprint256], label).toContain(between?.fingerprint256)
+      else if (between !== undefined && between.fingerprint256 !== now?.fingerprint256) {
+        expect(between.subject, label).toContain('evercert placeholder')
+      }
+      expect(await readdir(join(webroot, '.well-known', 'acme-challenge')).catch(() => []), label).toEqual([])
+      await ca.close()
     }
-    expect(await readdir(join(webroot, '.well-known', 'acme-challenge')).catch(() => []), label).toEqual([])
-    await ca.close()
-  }
-  expect(fired).toBeGreaterThan(20)
-})
+    expect(fired).toBeGreaterThan(20)
+  },
+)

@@ -42,23 +42,26 @@ describeWith(['lego'], 'the test CA with lego', () => {
     expect(ca.certificates.map(({ revoked }) => revoked?.reason)).toEqual([undefined, 4])
   })
 
-  it.each(features.renewalInfo ? ['ARI'] : [])('renews when the CA suggests it, and says what it replaces: %s', async () => {
-    const { ca, lego } = await start()
-    await lego.run(['www.example.com'])
-    await lego.renew(['www.example.com'])
-    expect(ca.certificates).toHaveLength(1)
-    expect(ca.countRequests('renewalInfo')).toBe(1)
+  it.each(features.renewalInfo ? ['ARI'] : [])(
+    'renews when the CA suggests it, and says what it replaces: %s',
+    async () => {
+      const { ca, lego } = await start()
+      await lego.run(['www.example.com'])
+      await lego.renew(['www.example.com'])
+      expect(ca.certificates).toHaveLength(1)
+      expect(ca.countRequests('renewalInfo')).toBe(1)
 
-    const [first] = ca.certificates
-    ca.setRenewalWindow(first!.pem, {
-      start: new Date(Date.now() - 2 * hour),
-      end: new Date(Date.now() - hour),
-      explanationUrl: 'https://example.com/why',
-    })
-    await lego.renew(['www.example.com'])
-    expect(ca.certificates).toHaveLength(2)
-    expect(ca.certificates[1]!.replaces).toBe(first!.certificateId)
-  })
+      const [first] = ca.certificates
+      ca.setRenewalWindow(first!.pem, {
+        start: new Date(Date.now() - 2 * hour),
+        end: new Date(Date.now() - hour),
+        explanationUrl: 'https://example.com/why',
+      })
+      await lego.renew(['www.example.com'])
+      expect(ca.certificates).toHaveLength(2)
+      expect(ca.certificates[1]!.replaces).toBe(first!.certificateId)
+    },
+  )
 
   it.each(features.profile ? ['profiles'] : [])('issues by profile: %s', async () => {
     const profiles = { classic: { description: 'c' }, shortlived: { description: 's', lifetimeMs: 160 * hour } }

@@ -100,4 +100,10 @@ const scheduler = new RenewalScheduler({
   ],
 })
 const outcome = await scheduler.renew('www')
-console.log(JSON.stringify({ steps, status: outcome.status, error: outcome.error instanceof Error ? outcome.error.toString() : '' }))
+console.log(
+  JSON.stringify({
+    steps,
+    status: outcome.status,
+    error: outcome.error instanceof Error ? outcome.error.toString() : '',
+  }),
+)

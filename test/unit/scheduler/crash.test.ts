@@ -65,7 +65,8 @@ describe.each([
             name: deployed.name,
             deploy: (...args) =>
               mortal === undefined ? deployed.deploy(...args) : mortal.step(() => deployed.deploy(...args)),
-            inspect: (bundle) => Promise.resolve(deployed.current === undefined ? 'absent' : bundle.placeholder ? 'stale' : 'stale'),
+            inspect: (bundle) =>
+              Promise.resolve(deployed.current === undefined ? 'absent' : bundle.placeholder ? 'stale' : 'stale'),
           },
         ]
         const scheduler = new RenewalScheduler({
@@ -77,7 +78,8 @@ describe.each([
               issuers: [
                 {
                   ...issuer,
-                  issue: (...args) => (mortal === undefined ? issuer.issue(...args) : mortal.step(() => issuer.issue(...args))),
+                  issue: (...args) =>
+                    mortal === undefined ? issuer.issue(...args) : mortal.step(() => issuer.issue(...args)),
                 },
               ],
               deployers: through(deployer),
@@ -108,7 +110,10 @@ describe.each([
       await run(undefined)
       const label = `${String(steps)} steps`
       expect(issuer.issued.size - before, label).toBe(1)
-      expect(new Set(issuer.requests.slice(before).map(({ csr }) => Buffer.from(csr).toString('hex'))).size, label).toBe(1)
+      expect(
+        new Set(issuer.requests.slice(before).map(({ csr }) => Buffer.from(csr).toString('hex'))).size,
+        label,
+      ).toBe(1)
       expect(deployer.current?.placeholder, label).toBe(false)
       expect(deployer.current?.certificatePem, label).toBe(firstBlock([...issuer.issued.values()].at(-1)))
       const context = operationContext({ clock })

@@ -50,7 +50,10 @@ describe('decideRenewal', () => {
     ],
     [
       'the CA suggests later than the emergency',
-      { now: issued + 81 * day, plan: { fingerprintSha256: 'aa', source: 'renewal-info', selectedAt: issued + 85 * day } },
+      {
+        now: issued + 81 * day,
+        plan: { fingerprintSha256: 'aa', source: 'renewal-info', selectedAt: issued + 85 * day },
+      },
       'emergency',
     ],
     ['there is no plan and a tenth is left', { now: issued + 81 * day, plan: undefined }, 'emergency'],
@@ -73,7 +76,10 @@ describe('decideRenewal', () => {
 
   it('does not mind order and duplicates of names', () => {
     const www = { type: 'dns', value: 'www.example.com' } as const
-    const both = facts({ certificate: { ...certificate, identifiers: [www, name] }, ...wanted({ identifiers: [name, www] }) })
+    const both = facts({
+      certificate: { ...certificate, identifiers: [www, name] },
+      ...wanted({ identifiers: [name, www] }),
+    })
     expect(decideRenewal(both).action).toBe('wait')
   })
 

@@ -2,13 +2,7 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import {
-  CertError,
-  DeployError,
-  RateLimitedError,
-  StoreError,
-  type CertErrorCode,
-} from '../../../src/errors.js'
+import { CertError, DeployError, RateLimitedError, StoreError, type CertErrorCode } from '../../../src/errors.js'
 import type { ManagedCertificate } from '../../../src/scheduler/managed-certificate.js'
 import type { RenewalEventMap } from '../../../src/scheduler/events.js'
 import { RenewalScheduler, type RenewalSchedulerOptions } from '../../../src/scheduler/renewal-scheduler.js'
@@ -90,7 +84,12 @@ describe('one pass', () => {
     const { outcomes } = await schedulerFor().reconcile()
     expect(names()).toEqual(['certificate-issued', 'certificate-stored', 'renewal-planned', 'certificate-deployed'])
     expect(outcomes).toMatchObject([
-      { certificate: 'www', status: 'renewed', reason: 'absent', deployments: [{ deployer: 'recording', status: 'deployed' }] },
+      {
+        certificate: 'www',
+        status: 'renewed',
+        reason: 'absent',
+        deployments: [{ deployer: 'recording', status: 'deployed' }],
+      },
     ])
     expect(deployer.current?.identifiers).toEqual([{ type: 'dns', value: 'www.example.com' }])
     expect(deployer.current?.placeholder).toBe(false)
@@ -163,13 +162,16 @@ describe('one pass', () => {
     ['names', { identifiers: ['www.example.com', 'example.com'] }, 'identifiers-changed'],
     ['key type', { key: 'ecdsa-p384' }, 'key-changed'],
     ['profile', { profile: 'shortlived' }, 'profile-changed'],
-  ] satisfies [string, Partial<ManagedCertificate>, string][])('renews when other %s are wanted', async (_, change, reason) => {
-    await schedulerFor().reconcile()
-    const { outcomes } = await schedulerFor([certificate(change)]).reconcile()
-    expect(outcomes).toMatchObject([{ status: 'renewed', reason }])
-    const settled = await schedulerFor([certificate(change)]).reconcile()
-    expect(settled.outcomes).toMatchObject([{ status: 'unchanged' }])
-  })
+  ] satisfies [string, Partial<ManagedCertificate>, string][])(
+    'renews when other %s are wanted',
+    async (_, change, reason) => {
+      await schedulerFor().reconcile()
+      const { outcomes } = await schedulerFor([certificate(change)]).reconcile()
+      expect(outcomes).toMatchObject([{ status: 'renewed', reason }])
+      const settled = await schedulerFor([certificate(change)]).reconcile()
+      expect(settled.outcomes).toMatchObject([{ status: 'unchanged' }])
+    },
+  )
 
   it('does not order anew for the same names in another order and case', async () => {
     await schedulerFor([certificate({ identifiers: ['b.example', 'a.example'] })]).reconcile()
@@ -241,7 +243,10 @@ describe('failures of an issuer', () => {
     }
     const { outcomes } = await schedulerFor([certificate({ issuers: [issuer, second] })]).reconcile()
     expect(outcomes).toMatchObject([
-      { status: 'failed', error: { code: 'ERR_ISSUERS_FAILED', message: expect.stringContaining('second is away') as string } },
+      {
+        status: 'failed',
+        error: { code: 'ERR_ISSUERS_FAILED', message: expect.stringContaining('second is away') as string },
+      },
     ])
     expect(eventsOf('issuance-failed')).toHaveLength(2)
   })
@@ -260,13 +265,18 @@ describe('failures of an issuer', () => {
     expect(outcome).toMatchObject({ status: 'failed', error: { code } })
     expect(deployer.current).toBe(before)
     expect(deployer.history).toHaveLength(1)
-    expect(await scheduler.status()).toMatchObject([{ health: 'degraded', fingerprintSha256: before?.fingerprintSha256 }])
+    expect(await scheduler.status()).toMatchObject([
+      { health: 'degraded', fingerprintSha256: before?.fingerprintSha256 },
+    ])
   })
 
   it('refuse a certificate with other names, another key, or from the past', async () => {
     const other = await scriptedIssuer({ clock, id: 'other' })
     const strange = new Map<string, (request: Parameters<ScriptedIssuer['issue']>[0]) => Promise<string>>([
-      ['ERR_CERT_NAME_MISMATCH', (request) => wrong(request, { identifiers: [{ type: 'dns', value: 'evil.example' }] })],
+      [
+        'ERR_CERT_NAME_MISMATCH',
+        (request) => wrong(request, { identifiers: [{ type: 'dns', value: 'evil.example' }] }),
+      ],
       ['ERR_CERT_KEY_MISMATCH', () => Promise.resolve(other.rootPem)],
       [
         'ERR_CERT_EXPIRED',
@@ -281,7 +291,8 @@ describe('failures of an issuer', () => {
       change: Partial<Parameters<ScriptedIssuer['issue']>[0]>,
     ): Promise<string> => {
       const context = { ...operationContext({ clock }), store, random: seededRandom(1) }
-      return (await other.issue({ ...request, ...change, idempotencyKey: `${request.idempotencyKey}!` }, context)).chainPem
+      return (await other.issue({ ...request, ...change, idempotencyKey: `${request.idempotencyKey}!` }, context))
+        .chainPem
     }
     for (const [code, tamper] of strange) {
       store = memoryStore({ clock })
@@ -548,7 +559,13 @@ describe('the store', () => {
     })
     const reports = await Promise.all(replicas.map(({ scheduler }) => scheduler.reconcile()))
     expect(issuer.requests).toHaveLength(1)
-    expect(reports.map(({ outcomes }) => outcomes[0]?.status).sort()).toEqual(['busy', 'busy', 'busy', 'busy', 'renewed'])
+    expect(reports.map(({ outcomes }) => outcomes[0]?.status).sort()).toEqual([
+      'busy',
+      'busy',
+      'busy',
+      'busy',
+      'renewed',
+    ])
     await clock.advance(15_000)
     await Promise.all(replicas.map(({ scheduler }) => scheduler.reconcile()))
     const deployed = new Set(replicas.map(({ own }) => own.current?.fingerprintSha256))

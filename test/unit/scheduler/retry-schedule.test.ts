@@ -1,12 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import {
-  CertError,
-  ChallengeError,
-  HttpError,
-  RateLimitedError,
-  UserActionRequiredError,
-} from '../../../src/errors.js'
+import { CertError, ChallengeError, HttpError, RateLimitedError, UserActionRequiredError } from '../../../src/errors.js'
 import {
   classifyFailure,
   nextAttempt,
@@ -30,12 +24,15 @@ describe('nextAttempt', () => {
     ['outage', 1, minute],
     ['outage', 99, 60 * minute],
     ['permanent', 1, day],
-  ] satisfies [FailureClass, number, number][])('after %s failure %i waits %i ms, up to a tenth more', (failureClass, count, wait) => {
-    expect(nextAttempt({ failureClass, count, at }, early) - at).toBe(wait)
-    const longest = nextAttempt({ failureClass, count, at }, late) - at
-    expect(longest).toBeGreaterThan(wait)
-    expect(longest).toBeLessThanOrEqual(Math.ceil(wait * 1.1))
-  })
+  ] satisfies [FailureClass, number, number][])(
+    'after %s failure %i waits %i ms, up to a tenth more',
+    (failureClass, count, wait) => {
+      expect(nextAttempt({ failureClass, count, at }, early) - at).toBe(wait)
+      const longest = nextAttempt({ failureClass, count, at }, late) - at
+      expect(longest).toBeGreaterThan(wait)
+      expect(longest).toBeLessThanOrEqual(Math.ceil(wait * 1.1))
+    },
+  )
 
   it('cannot wait a day for a certificate that lives six', () => {
     const lifetimeMs = 160 * 60 * minute
@@ -57,12 +54,17 @@ describe('nextAttempt', () => {
   it('never waits less for more failures, and never less than a minute', () => {
     const classes = Object.keys(retrySchedule) as FailureClass[]
     fc.assert(
-      fc.property(fc.constantFrom(...classes), fc.nat(50), fc.double({ min: 0, max: 0.99, noNaN: true }), (failureClass, count, chance) => {
-        const random = (): number => chance
-        const wait = nextAttempt({ failureClass, count, at }, random)
-        expect(wait).toBeGreaterThanOrEqual(at + minute)
-        expect(nextAttempt({ failureClass, count: count + 1, at }, random)).toBeGreaterThanOrEqual(wait)
-      }),
+      fc.property(
+        fc.constantFrom(...classes),
+        fc.nat(50),
+        fc.double({ min: 0, max: 0.99, noNaN: true }),
+        (failureClass, count, chance) => {
+          const random = (): number => chance
+          const wait = nextAttempt({ failureClass, count, at }, random)
+          expect(wait).toBeGreaterThanOrEqual(at + minute)
+          expect(nextAttempt({ failureClass, count: count + 1, at }, random)).toBeGreaterThanOrEqual(wait)
+        },
+      ),
     )
   })
 
@@ -87,7 +89,13 @@ describe('classifyFailure', () => {
     [new UserActionRequiredError({ message: 'agree' }), 'permanent'],
     [new HttpError({ code: 'ERR_HTTP_NETWORK', message: 'down', method: 'GET', url: 'https://ca.example/' }), 'outage'],
     [
-      new ChallengeError({ code: 'ERR_CHALLENGE_PREFLIGHT', message: 'x', retryable: true, identifier, phase: 'preflight' }),
+      new ChallengeError({
+        code: 'ERR_CHALLENGE_PREFLIGHT',
+        message: 'x',
+        retryable: true,
+        identifier,
+        phase: 'preflight',
+      }),
       'preflight',
     ],
     [new CertError({ code: 'ERR_ACME_PROBLEM', message: 'caa', retryable: false }), 'permanent'],

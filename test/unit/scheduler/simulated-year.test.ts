@@ -44,7 +44,12 @@ describe('a simulated year of 200 certificates', () => {
         reuseKey: true,
       })),
     )
-    const scheduler = new RenewalScheduler({ store: memoryStore({ clock }), certificates, clock, random: seededRandom(seed) })
+    const scheduler = new RenewalScheduler({
+      store: memoryStore({ clock }),
+      certificates,
+      clock,
+      random: seededRandom(seed),
+    })
     scheduler.on('certificate-issued', ({ certificate, notAfter }) => {
       const life = Number(certificate.split('-')[0]) * day
       const list = issuances.get(certificate) ?? []
@@ -86,7 +91,10 @@ describe('a simulated year of 200 certificates', () => {
       }
     }
     // Nobody orders who need not: each certificate about as often as its renew points fit into the year.
-    const expected = fleet.reduce((sum, { days, count }) => sum + (count * 365) / (days * (days < 10 ? 1 / 2 : 2 / 3)), 0)
+    const expected = fleet.reduce(
+      (sum, { days, count }) => sum + (count * 365) / (days * (days < 10 ? 1 / 2 : 2 / 3)),
+      0,
+    )
     expect(total).toBeGreaterThan(expected * 0.95)
     expect(total).toBeLessThan(expected * 1.1)
     expect(passes).toBeGreaterThanOrEqual(total)
