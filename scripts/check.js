@@ -107,7 +107,7 @@ async function runAll(gatesToRun) {
     if (gate.ofBuild && failed.includes('build')) continue
     const gateStart = performance.now()
     const { ok, output } = await run(gate)
-    const summary = [...output.matchAll(gate.summary ?? /$^/g)].at(-1)
+    const summary = gate.summary && [...output.matchAll(gate.summary)].at(-1)
     const remark = summary?.[1] ?? summary?.[0] ?? (ok ? gate.proves : undefined) ?? ''
     if (!ok) {
       failed.push(gate.name)

@@ -82,7 +82,8 @@ export class CertError extends Error {
     this.name = new.target.name
     this.code = options.code
     this.retryable = options.retryable
-    this.retryAt = options.retryAt
+    // A plug-in's `new Date('garbage')` is no instant.
+    this.retryAt = Number.isFinite(options.retryAt?.getTime()) ? options.retryAt : undefined
     Object.defineProperty(this, marker, { value: true })
   }
 
@@ -205,17 +206,25 @@ export class StoreError extends CertError {
   /** Name of the store. */
   readonly store: string
   readonly key: string | undefined
+  /**
+   * With `ERR_STORE_CORRUPT`: what is there, as far as the store can still tell, and a revision that `put` and `delete`
+   * take for it. evercert keeps a copy before it replaces such a value; without this it leaves the value alone. Not
+   * enumerable, because the bytes may hold a key.
+   */
+  declare readonly damaged: { readonly value: Uint8Array; readonly revision: string } | undefined
   constructor(options: {
     readonly code: StoreError['code']
     readonly message: string
     readonly store: string
     readonly key?: string | undefined
+    readonly damaged?: { readonly value: Uint8Array; readonly revision: string } | undefined
     readonly retryAt?: Date | undefined
     readonly cause?: unknown
   }) {
     super({ ...options, retryable: options.code !== 'ERR_STORE_CORRUPT' && options.code !== 'ERR_STORE_SCHEMA' })
     this.store = options.store
     this.key = options.key
+    Object.defineProperty(this, 'damaged', { value: options.damaged })
   }
 }
 

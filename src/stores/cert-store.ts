@@ -52,6 +52,8 @@ export interface LockOptions {
  * - `get` of an absent key resolves `undefined`; `delete` of an absent key resolves.
  * - `list` yields every key that starts with the prefix, in any order.
  * - A back end that cannot be reached rejects with `ERR_STORE_UNAVAILABLE`.
+ * - A value that is damaged rejects `get` with `ERR_STORE_CORRUPT`, and SHOULD come with {@link StoreError.damaged}: the
+ *   bytes as found, and a revision by which they can be replaced.
  * - An aborted signal rejects with its reason; a write that was aborted before it began changes nothing.
  *
  * Correctness never rests on the lock alone: evercert writes every record with `ifRevision`.
