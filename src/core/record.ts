@@ -31,7 +31,7 @@ export function recordCodec<Value extends object>(
   read: (fields: RecordFields) => Value,
 ): RecordCodec<Value> {
   return {
-    encode: (value) => Buffer.from(JSON.stringify({ schema: recordSchema, kind, ...value })),
+    encode: (value) => Buffer.from(JSON.stringify({ schema: recordSchema, kind, ...value }, finiteOnly)),
     decode(bytes, origin) {
       const corrupt = (why: string, cause?: unknown): StoreError =>
         new StoreError({
@@ -67,6 +67,12 @@ export function recordCodec<Value extends object>(
       }
     },
   }
+}
+
+/** JSON would turn NaN into null, and the record could not be read again. */
+function finiteOnly(name: string, value: unknown): unknown {
+  if (typeof value === 'number' && !Number.isFinite(value)) throw new TypeError(`record member "${name}" is not finite`)
+  return value
 }
 
 /** Checked access to the members of a record. Every method throws a `TypeError` that names the member, never its value. */

@@ -12,6 +12,13 @@ export interface Deadline {
   readonly signal: AbortSignal
   /** Milliseconds. */
   readonly ms: number
+  /**
+   * After an abort or when time has run out: how long to wait for `run` to come to its end (take down challenges, put a
+   * file back) before returning all the same. Milliseconds.
+   *
+   * @defaultValue 0
+   */
+  readonly graceMs?: number | undefined
   /** Made only when time runs out. */
   readonly onTimeout: () => Error
 }
@@ -21,7 +28,7 @@ export interface Deadline {
  * ignores its signal: a plug-in that hangs must not hang its caller.
  */
 export async function withDeadline<T>(deadline: Deadline, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const { clock, signal, ms, onTimeout } = deadline
+  const { clock, signal, ms, onTimeout, graceMs = 0 } = deadline
   signal.throwIfAborted()
   const inner = new AbortController()
   const timer = new AbortController()
@@ -46,11 +53,19 @@ export async function withDeadline<T>(deadline: Deadline, run: (signal: AbortSig
     },
     () => undefined,
   )
+  // A plug-in without types may throw at once, or return something that is no promise.
+  const work = (async () => run(inner.signal))()
   try {
-    // A plug-in without types may throw at once, or return something that is no promise.
-    const work = (async () => run(inner.signal))()
     // The race handles both, also the one that loses and fails later.
     return await Promise.race([work, aborted])
+  } catch (error) {
+    if (inner.signal.aborted && graceMs > 0) {
+      const over = new AbortController()
+      const grace = clock.sleep(graceMs, { signal: over.signal, deadline: true }).catch(() => undefined)
+      await Promise.race([work.catch(() => undefined), grace])
+      over.abort()
+    }
+    throw error
   } finally {
     timer.abort()
     signal.removeEventListener('abort', forward)

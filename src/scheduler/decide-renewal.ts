@@ -85,7 +85,8 @@ export function decideRenewal(facts: RenewalFacts): RenewalDecision {
   const need = needOf(facts)
   if (need.at > facts.now) return { action: 'wait', until: need.at, because: 'not-due', reason: need.reason }
   const forced = facts.force === true
-  const tooOften = forced ? undefined : dwellEnd(facts)
+  const bySchedule = need.reason === 'renewal-info' || need.reason === 'renew-before' || need.reason === 'emergency'
+  const tooOften = bySchedule ? dwellEnd(facts) : undefined
   if (tooOften !== undefined && tooOften > facts.now) {
     return { action: 'wait', until: tooOften, because: 'renewed-too-often', reason: need.reason }
   }

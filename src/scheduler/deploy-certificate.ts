@@ -5,22 +5,24 @@
  */
 import type { CertificateBundle } from '../core/certificate-bundle.js'
 import type { OperationContext } from '../core/context.js'
-import { CertError, DeployError } from '../errors.js'
+import { DeployError } from '../errors.js'
 import { withDeadline } from '../internal/deadline.js'
 import type { Deployer, DeployResult } from '../deployers/deployer.js'
 import { storeKey, type StoreKey } from '../stores/cert-store.js'
-import { operationContext, type Environment } from './environment.js'
+import { cleanUpGraceMs, operationContext, type Environment } from './environment.js'
 import type { CertificateSpec } from './managed-certificate.js'
 import {
   bundleOf,
   certificateRecord,
   deploymentRecord,
   emptyDeployments,
+  isPast,
   type CertificateRecord,
   type DeploymentRecord,
   type TargetRecord,
 } from './records.js'
-import { deploymentSchedule, scheduledWait } from './retry-schedule.js'
+import { asCertError } from './plugin-failure.js'
+import { deploymentSchedule, longestRetryAfterMs, scheduledWait } from './retry-schedule.js'
 import { peekRecord, updateRecord } from './stored-records.js'
 
 /** What became of one target in one pass. */
@@ -40,7 +42,8 @@ export function decideDeployment(
   facts: { readonly now: number; readonly known: boolean },
 ): { readonly action: 'deploy' } | { readonly action: 'none' } | { readonly action: 'wait'; readonly until: number } {
   const failure = target?.failure
-  if (failure?.fingerprintSha256 === fingerprintSha256 && failure.notBefore > facts.now) {
+  const counts = failure?.fingerprintSha256 === fingerprintSha256 && isPast(failure, facts.now)
+  if (counts && failure.notBefore > facts.now) {
     return { action: 'wait', until: failure.notBefore }
   }
   const current = target?.fingerprintSha256 === fingerprintSha256 && failure === undefined
@@ -50,7 +53,11 @@ export function decideDeployment(
 /** How long until a target that another replica works on is looked at again. */
 export const busyRetryMs = 15_000
 
-/** Deploys to every target that needs it. Never throws for a target's failure. */
+/**
+ * Deploys to every target that needs it. Never throws for a target's failure.
+ *
+ * @throws {@link StoreError}, also `ERR_STORE_CORRUPT` when the record holds no certificate with its key; the abort reason
+ */
 export async function deployCertificate(
   spec: CertificateSpec,
   record: CertificateRecord,
@@ -60,14 +67,20 @@ export async function deployCertificate(
   signal: AbortSignal,
 ): Promise<readonly DeploymentOutcome[]> {
   if (spec.deployers.length === 0) return []
-  const bundle = bundleOf(record, placeholder)
+  // Read once, and only when some target needs it: reading keys and certificates is most of what a quiet pass would cost.
+  let read: CertificateBundle | undefined
+  const bundle = (): CertificateBundle => (read ??= bundleOf(record, placeholder))
   const node = spec.deployers.filter(({ scope }) => scope !== 'cluster')
   const cluster = spec.deployers.filter(({ scope }) => scope === 'cluster')
-  const outcomes = await Promise.all([
-    deployAll(node, environment.node, { spec, bundle, known, environment, signal }),
-    deployToCluster(cluster, { spec, bundle, known, environment, signal }),
+  const deployment: Deployment = { spec, record, placeholder, bundle, known, environment, signal }
+  // Both come to their end, whatever becomes of the other one.
+  const [own, shared] = await Promise.allSettled([
+    deployAll(node, environment.node, deployment),
+    deployToCluster(cluster, deployment),
   ])
-  return outcomes.flat()
+  if (own.status === 'rejected') throw own.reason
+  if (shared.status === 'rejected') throw shared.reason
+  return [...own.value, ...shared.value]
 }
 
 /** Key of a ledger: per node, and one for the cluster's own targets. */
@@ -80,7 +93,9 @@ export const clusterHolder = '*'
 
 interface Deployment {
   readonly spec: CertificateSpec
-  readonly bundle: CertificateBundle
+  readonly record: CertificateRecord
+  readonly placeholder: boolean
+  readonly bundle: () => CertificateBundle
   readonly known: KnownTargets
   readonly environment: Environment
   readonly signal: AbortSignal
@@ -103,6 +118,11 @@ async function deployToCluster(
   try {
     const held = { ...deployment, signal: AbortSignal.any([signal, lock.signal]) }
     return await deployAll(deployers, clusterHolder, held)
+  } catch (error) {
+    if (signal.aborted || !lock.signal.aborted) throw error
+    context.logger.warn('lock lost while deploying', { error })
+    const nextAttemptAt = new Date(environment.clock.now() + busyRetryMs)
+    return deployers.map(({ name }) => ({ deployer: name, status: 'failed', error, nextAttemptAt }))
   } finally {
     await lock.release()
   }
@@ -113,19 +133,28 @@ async function deployAll(
   holder: string,
   deployment: Deployment,
 ): Promise<readonly DeploymentOutcome[]> {
-  const { spec, bundle, known, environment, signal } = deployment
+  const { spec, record, known, environment, signal } = deployment
   if (deployers.length === 0) return []
   const context = operationContext(environment, signal, { certificate: spec.name })
   const slot = { codec: deploymentRecord, key: ledgerKey(spec.name, holder), empty: emptyDeployments }
-  const ledger = await updateRecord(slot, spec.name, environment, context, (record) => record)
+  const ledger = await updateRecord(slot, spec.name, environment, context, (current) => current)
+  const { fingerprintSha256 } = record
+  const now = environment.clock.now()
+  const decided = deployers.map((deployer) => {
+    const target = ledger.targets.get(deployer.name)
+    const isKnown = known.get(deployer.name) === fingerprintSha256
+    return { deployer, target, decision: decideDeployment(target, fingerprintSha256, { now, known: isKnown }) }
+  })
+  // Here, and not where a deployer's failure is caught: a record that cannot be used is no fault of a target.
+  if (decided.some(({ decision }) => decision.action === 'deploy')) deployment.bundle()
   const results = await Promise.all(
-    deployers.map((deployer) => deployToTarget(deployer, ledger.targets.get(deployer.name), deployment)),
+    decided.map(({ deployer, target, decision }) => deployToTarget(deployer, target, decision, deployment)),
   )
   // One write for all targets of the pass; nothing to write is the usual case.
-  await updateRecord(slot, spec.name, environment, context, (record) => mergeTargets(record, results))
+  await updateRecord(slot, spec.name, environment, context, (current) => mergeTargets(current, results))
   for (const { deployer, target } of results) {
-    if (target?.failure === undefined && target?.fingerprintSha256 === bundle.fingerprintSha256) {
-      known.set(deployer.name, bundle.fingerprintSha256)
+    if (target?.failure === undefined && target?.fingerprintSha256 === fingerprintSha256) {
+      known.set(deployer.name, fingerprintSha256)
     } else {
       known.delete(deployer.name)
     }
@@ -143,21 +172,19 @@ interface TargetResult {
 async function deployToTarget(
   deployer: Deployer,
   target: TargetRecord | undefined,
+  decision: ReturnType<typeof decideDeployment>,
   deployment: Deployment,
 ): Promise<TargetResult> {
-  const { spec, bundle, known, environment, signal } = deployment
-  const { fingerprintSha256 } = bundle
+  const { spec, environment, signal } = deployment
+  const { fingerprintSha256 } = deployment.record
   const now = environment.clock.now()
-  const decision = decideDeployment(target, fingerprintSha256, {
-    now,
-    known: known.get(deployer.name) === fingerprintSha256,
-  })
   if (decision.action === 'none') return { deployer, target, outcome: { deployer: deployer.name, status: 'unchanged' } }
   if (decision.action === 'wait') {
     const nextAttemptAt = new Date(decision.until)
     return { deployer, target, outcome: { deployer: deployer.name, status: 'waiting', nextAttemptAt } }
   }
   const context = operationContext(environment, signal, { certificate: spec.name, deployer: deployer.name })
+  const bundle = deployment.bundle()
   try {
     if (bundle.placeholder && !(await mayTakePlaceholder(deployer, bundle, environment, context))) {
       return { deployer, target, outcome: { deployer: deployer.name, status: 'waiting', nextAttemptAt: undefined } }
@@ -177,11 +204,13 @@ async function deployToTarget(
     }
   } catch (thrown) {
     signal.throwIfAborted()
-    const error = asCertError(thrown, deployer)
+    const error = asCertError(thrown, `deployer ${deployer.name}`)
     const before = target?.failure?.fingerprintSha256 === fingerprintSha256 ? target.failure.count : 0
     const attempt = before + 1
     const wait = scheduledWait(deploymentSchedule, attempt) * (1 + environment.random() * 0.1)
-    const notBefore = Math.ceil(Math.max(environment.clock.now() + wait, error.retryAt?.getTime() ?? 0))
+    const at = environment.clock.now()
+    const asked = Math.min(error.retryAt?.getTime() ?? 0, at + longestRetryAfterMs)
+    const notBefore = Math.ceil(Math.max(at + wait, asked))
     const nextAttemptAt = new Date(notBefore)
     context.logger.warn('deployment failed', { attempt, nextAttemptAt, error })
     environment.announce('deployment-failed', {
@@ -197,7 +226,7 @@ async function deployToTarget(
       target: {
         fingerprintSha256: target?.fingerprintSha256,
         at: target?.at ?? now,
-        failure: { fingerprintSha256, code: error.code, count: attempt, notBefore },
+        failure: { fingerprintSha256, code: error.code, count: attempt, at, notBefore },
       },
     }
   }
@@ -240,6 +269,7 @@ function bounded<T>(
     {
       ...context,
       ms,
+      graceMs: cleanUpGraceMs,
       onTimeout: () =>
         new DeployError({
           code: 'ERR_DEPLOY_UNAVAILABLE',
@@ -251,26 +281,18 @@ function bounded<T>(
   )
 }
 
-function announceDeployed(deployer: Deployer, result: DeployResult, { spec, bundle, environment }: Deployment): void {
+function announceDeployed(
+  deployer: Deployer,
+  result: DeployResult,
+  { spec, record, placeholder, environment }: Deployment,
+): void {
   environment.announce('certificate-deployed', {
     certificate: spec.name,
     deployer: deployer.name,
     status: result.status,
-    fingerprintSha256: bundle.fingerprintSha256,
-    placeholder: bundle.placeholder,
+    fingerprintSha256: record.fingerprintSha256,
+    placeholder,
     details: result.details,
-  })
-}
-
-/** A plug-in may throw anything: what is no error of ours counts as retryable and keeps the original as its cause. */
-function asCertError(thrown: unknown, deployer: Deployer): CertError {
-  if (CertError.isInstance(thrown)) return thrown
-  const why = thrown instanceof Error ? thrown.message : 'no reason given'
-  return new CertError({
-    code: 'ERR_PLUGIN_FAILED',
-    message: `deployer ${deployer.name} failed: ${why}`,
-    retryable: true,
-    cause: thrown,
   })
 }
 

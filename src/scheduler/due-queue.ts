@@ -17,9 +17,13 @@ export class DueQueue {
 
   /** Sets or moves a name. */
   set(name: string, at: number): void {
+    if (this.#instants.get(name) === at) return
     this.#instants.set(name, at)
-    this.#heap.push({ name, at })
-    this.#rise(this.#heap.length - 1)
+    // Names that are moved without ever being taken would fill the heap with stale entries.
+    if (this.#heap.length > 2 * this.#instants.size + 64) {
+      this.#heap.length = 0
+      for (const [each, instant] of this.#instants) this.#push({ name: each, at: instant })
+    } else this.#push({ name, at })
   }
 
   delete(name: string): void {
@@ -42,6 +46,11 @@ export class DueQueue {
     this.#dropFirst()
     this.#instants.delete(first.name)
     return first.name
+  }
+
+  #push(entry: Entry): void {
+    this.#heap.push(entry)
+    this.#rise(this.#heap.length - 1)
   }
 
   #first(): Entry | undefined {

@@ -28,6 +28,9 @@ export interface Environment {
   announce<Name extends keyof RenewalEventMap>(name: Name, event: RenewalEventMap[Name][0]): void
 }
 
+/** How long a plug-in that was stopped may still clean up before its lock is given to somebody else. */
+export const cleanUpGraceMs = 45_000
+
 /** A context whose logger knows what it is about. */
 export function operationContext(environment: Environment, signal: AbortSignal, fields: LogFields): OperationContext {
   return { signal, clock: environment.clock, logger: boundLogger(environment.logger, fields) }

@@ -67,8 +67,8 @@ export interface RenewalEventMap {
   ]
   /** The end of a certificate comes near and it has not been renewed. Each level once per certificate. */
   'expiry-imminent': [event: { certificate: string; notAfter: Date; level: ExpiryLevel }]
-  /** A stored record could not be read; a copy is kept under `copiedTo` where that was possible. */
-  'record-quarantined': [event: { certificate: string; key: string; copiedTo: string | undefined; error: unknown }]
-  /** A whole pass failed, usually because the store is away. */
+  /** A stored record could not be used; it was copied to `copiedTo`, and is made anew. */
+  'record-quarantined': [event: { certificate: string; key: string; copiedTo: string; error: unknown }]
+  /** A pass failed for a reason that could not be recorded, usually because the store is away. */
   'pass-failed': [event: { certificate: string; error: unknown; attempt: number; nextAttemptAt: Date }]
 }

@@ -10,11 +10,12 @@ import { generatePrivateKey, importPrivateKey, publicKeyInfo } from '../core/pri
 import { certificateIdOf } from '../core/renewal-info.js'
 import { createCsr } from '../core/x509.js'
 import { CertError, IssuersFailedError } from '../errors.js'
+import { asCertError } from './plugin-failure.js'
 import { withDeadline } from '../internal/deadline.js'
 import type { Issuer, IssuerContext } from '../issuers/issuer.js'
 import { storeKey } from '../stores/cert-store.js'
 import type { RenewalReason } from './decide-renewal.js'
-import { operationContext, type Environment } from './environment.js'
+import { cleanUpGraceMs, operationContext, type Environment } from './environment.js'
 import type { CertificateSpec } from './managed-certificate.js'
 import {
   certificateRecord,
@@ -39,43 +40,43 @@ export interface Issuance {
   readonly current: Loaded<CertificateRecord> | undefined
 }
 
-const day = 86_400_000
-/** How long a prepared key and request stay good: no CA keeps an order longer than this. */
-const pendingLifeMs = 7 * day
+/** How long a prepared key and request are taken up again: an older order yields a certificate that is old already. */
+const pendingLifeMs = 86_400_000
 
 /**
  * Issues and stores.
  *
- * @returns The stored record.
- * @throws What the only issuer threw, or {@link IssuersFailedError}; a {@link StoreError} when the store is away, in which
- *   case no order was started; the abort reason.
+ * @returns `undefined` when it is stored; else why every issuer failed, which is recorded and announced.
+ * @throws What could not be recorded: a {@link StoreError} when the store is away; the abort reason.
  */
 export async function issueCertificate(
   issuance: Issuance,
   environment: Environment,
   signal: AbortSignal,
-): Promise<CertificateRecord> {
+): Promise<CertError | undefined> {
   const { spec, current } = issuance
   const issuers = spec.issuers.filter(({ id }) => issuance.issuerIds.includes(id))
   const pending = await preparePending(issuance, environment, signal)
-  const failures: { issuer: string; error: unknown }[] = []
+  const failures: { issuer: string; error: CertError }[] = []
   for (const issuer of issuers) {
     let checked: CheckedChain
     try {
       checked = await askIssuer(issuer, spec, pending, current?.value, environment, signal)
-    } catch (error) {
+    } catch (thrown) {
       // A stop or a lost lock says nothing about the CA.
       signal.throwIfAborted()
+      const error = asCertError(thrown, `issuer ${issuer.id}`)
       await recordFailure(issuer, error, issuance, environment, signal)
       failures.push({ issuer: issuer.id, error })
       continue
     }
-    return await storeCertificate(issuance, issuer, pending, checked, environment, signal)
+    await storeCertificate(issuance, issuer, pending, checked, environment, signal)
+    return undefined
   }
   const [first, second] = failures
-  if (first !== undefined && second === undefined) throw first.error
-  throw new IssuersFailedError({
-    message: `certificate ${spec.name}: every issuer failed: ${failures.map(({ issuer, error }) => `${issuer}: ${messageOf(error)}`).join('; ')}`,
+  if (first !== undefined && second === undefined) return first.error
+  return new IssuersFailedError({
+    message: `certificate ${spec.name}: every issuer failed: ${failures.map(({ issuer, error }) => `${issuer}: ${error.message}`).join('; ')}`,
     failures,
   })
 }
@@ -135,6 +136,7 @@ async function askIssuer(
       clock: environment.clock,
       signal,
       ms: environment.issuanceTimeoutMs,
+      graceMs: cleanUpGraceMs,
       onTimeout: () =>
         new CertError({
           code: 'ERR_PLUGIN_FAILED',
@@ -170,7 +172,7 @@ async function storeCertificate(
   { leaf, certificatePem, chainPem }: CheckedChain,
   environment: Environment,
   signal: AbortSignal,
-): Promise<CertificateRecord> {
+): Promise<void> {
   const now = environment.clock.now()
   const { notAfter, fingerprintSha256 } = leaf
   const facts = { certificate: spec.name, fingerprintSha256, notAfter }
@@ -202,12 +204,11 @@ async function storeCertificate(
     failures: new Map([...renewal.failures].filter(([id]) => id !== issuer.id)),
     recentIssuances: [...renewal.recentIssuances, now].slice(-5),
   }))
-  return record
 }
 
 async function recordFailure(
   issuer: Issuer,
-  error: unknown,
+  error: CertError,
   { spec, current }: Issuance,
   environment: Environment,
   signal: AbortSignal,
@@ -222,7 +223,7 @@ async function recordFailure(
     const count = previous !== undefined && sameNames(previous.identifiers, wanted) ? previous.count + 1 : 1
     failure = {
       failureClass,
-      code: CertError.isInstance(error) ? error.code : 'ERR_PLUGIN_FAILED',
+      code: error.code,
       count,
       at,
       notBefore: nextAttempt(
@@ -230,15 +231,18 @@ async function recordFailure(
           failureClass,
           count,
           at,
-          retryAt: CertError.isInstance(error) ? error.retryAt?.getTime() : undefined,
+          retryAt: error.retryAt?.getTime(),
           lifetimeMs: current && current.value.notAfter - current.value.notBefore,
         },
         environment.random,
       ),
       identifiers: wanted,
     }
-    // A finished order that yields a wrong certificate would yield it again: the second time, a new key and order.
-    const spoilt = failure.code.startsWith('ERR_CERT_') && count >= 2
+    // A finished order that yields a wrong certificate would yield it again: the second time, a new key and order. Not for
+    // its dates: they look wrong to a clock that is wrong, and new orders would not change that.
+    const spoils = (code: string | undefined): boolean =>
+      code?.startsWith('ERR_CERT_') === true && code !== 'ERR_CERT_EXPIRED'
+    const spoilt = spoils(failure.code) && spoils(previous?.code)
     return {
       ...renewal,
       pending: spoilt ? undefined : renewal.pending,
@@ -291,8 +295,4 @@ function contextOf(
 /** Whether two lists hold the same names, in any order. */
 export function sameNames(one: readonly string[], other: readonly string[]): boolean {
   return one.length === other.length && one.every((name) => other.includes(name))
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : 'failed'
 }

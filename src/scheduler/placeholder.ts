@@ -11,7 +11,7 @@ import { sameIdentifiers } from '../core/identifier.js'
 import { storeKey } from '../stores/cert-store.js'
 import { operationContext, type Environment } from './environment.js'
 import type { CertificateSpec } from './managed-certificate.js'
-import { placeholderRecord, type CertificateRecord } from './records.js'
+import { bundleOf, placeholderRecord, type CertificateRecord } from './records.js'
 import { loadRecord } from './stored-records.js'
 
 /** Issuer id of placeholders, and organizational unit in their subject. */
@@ -36,13 +36,23 @@ export async function providePlaceholder(
   if (
     stored !== undefined &&
     sameIdentifiers(stored.value.identifiers, spec.identifiers) &&
-    stored.value.notAfter - now > lifetimeMs / 3
+    stored.value.notAfter - now > lifetimeMs / 3 &&
+    isUsable(stored.value)
   ) {
     return stored.value
   }
   const record = await createPlaceholder(spec, now)
   await environment.store.put(key, placeholderRecord.encode(record), context, { ifRevision: stored?.revision ?? null })
   return record
+}
+
+function isUsable(record: CertificateRecord): boolean {
+  try {
+    bundleOf(record, true)
+    return true
+  } catch {
+    return false
+  }
 }
 
 async function createPlaceholder(spec: CertificateSpec, now: number): Promise<CertificateRecord> {

@@ -22,9 +22,9 @@ import { issueCertificate, issuerContext, renewalSlot, sameNames } from './issue
 import { identifierKey } from '../core/identifier.js'
 import type { CertificateSpec } from './managed-certificate.js'
 import { providePlaceholder } from './placeholder.js'
-import { certificateRecord, type CertificateRecord, type RenewalRecord } from './records.js'
+import { certificateRecord, isPast, type CertificateRecord, type RenewalRecord } from './records.js'
 import { nextPlan, renewalInfoIsDue, type RenewalInfoAnswer } from './renewal-plan.js'
-import { loadRecord, updateRecord, type Loaded, type ReadRecord } from './stored-records.js'
+import { loadRecord, setAside, updateRecord, type Loaded, type ReadRecord } from './stored-records.js'
 import { verifyDeployment, type EndpointOutcome } from './verify-deployment.js'
 
 /** What one pass did for one certificate. */
@@ -61,13 +61,19 @@ export interface StoredState {
 
 const renewalInfoTimeoutMs = 30_000
 
+/** A pass, and why it could not do its work, when that is recorded nowhere: the shell tries again by its own schedule. */
+export interface PassResult {
+  readonly outcome: CertificateOutcome
+  readonly unrecorded?: unknown
+}
+
 /** Runs one pass. Throws only the abort reason, or when the store cannot be used. */
 export async function reconcileCertificate(
   spec: CertificateSpec,
   environment: Environment,
   memory: PassMemory,
   options: { readonly signal: AbortSignal; readonly force?: boolean | undefined },
-): Promise<CertificateOutcome> {
+): Promise<PassResult> {
   const { signal, force = false } = options
   const { clock } = environment
   let state = await loadState(spec, environment, signal)
@@ -81,14 +87,16 @@ export async function reconcileCertificate(
   let status: CertificateOutcome['status'] = 'unchanged'
   let reason = decision.reason
   let error: unknown
+  let unrecorded: unknown
   if (decision.action === 'renew') {
     try {
-      const issued = await renewUnderLock(spec, state, environment, signal, force)
-      status = issued === undefined ? 'busy' : issued ? 'renewed' : 'unchanged'
+      const renewal = await renewUnderLock(spec, state, environment, signal, force)
+      status = renewal.status
+      error = renewal.error
     } catch (thrown) {
       signal.throwIfAborted()
       status = 'failed'
-      error = thrown
+      error = unrecorded = thrown
     }
     state = await refreshPlan(spec, await loadState(spec, environment, signal), environment, signal)
     decision = decideRenewal(factsOf(spec, state, clock.now(), false))
@@ -96,7 +104,13 @@ export async function reconcileCertificate(
   }
   const record = recordOf(state)
   if (record !== undefined) {
-    deployments = await deployCertificate(spec, record, false, memory.known, environment, signal)
+    try {
+      deployments = await deployCertificate(spec, record, false, memory.known, environment, signal)
+    } catch (thrown) {
+      if (!CertError.isInstance(thrown) || thrown.code !== 'ERR_STORE_CORRUPT') throw thrown
+      await setUnusableAside(spec, state, thrown, environment, signal)
+      return reconcileCertificate(spec, environment, memory, { signal })
+    }
   }
   const inPlace = deployments.every((outcome) => outcome.status === 'deployed' || outcome.status === 'unchanged')
   const endpoints =
@@ -106,17 +120,33 @@ export async function reconcileCertificate(
   const alarmAt = record === undefined ? Infinity : raiseAlarm(spec, record, memory, environment)
   if (status === 'unchanged' && deployments.some((outcome) => outcome.status === 'deployed')) status = 'redeployed'
   const failedTarget = [...deployments, ...endpoints].some((outcome) => outcome.status === 'failed')
-  return {
+  const now = clock.now()
+  const checkAgainAt = asksForRenewalInfo(spec, state, now) ? state.renewal.plan?.checkAgainAt : undefined
+  const nextRunAt = nextRun({ decision, busy: status === 'busy', checkAgainAt, deployments, endpoints, alarmAt, now })
+  const outcome: CertificateOutcome = {
     certificate: spec.name,
     status: failedTarget ? 'failed' : status,
     reason,
     error,
     deployments,
     endpoints,
-    nextRunAt: new Date(
-      nextRun({ state, decision, busy: status === 'busy', deployments, endpoints, alarmAt, now: clock.now() }),
-    ),
+    nextRunAt: new Date(nextRunAt),
   }
+  return { outcome, unrecorded }
+}
+
+/** A certificate whose key is not its own, or that is none: kept aside, and issued anew. */
+async function setUnusableAside(
+  spec: CertificateSpec,
+  { certificate }: StoredState,
+  error: unknown,
+  environment: Environment,
+  signal: AbortSignal,
+): Promise<void> {
+  if (certificate === undefined || certificate === 'corrupt') return
+  const context = operationContext(environment, signal, { certificate: spec.name })
+  const stored = { value: certificateRecord.encode(certificate.value), revision: certificate.revision }
+  await setAside(storeKey('certificates', spec.name), stored, error, spec.name, environment, context)
 }
 
 /** Reads what is stored of a certificate. */
@@ -143,6 +173,7 @@ export function factsOf(spec: CertificateSpec, state: StoredState, now: number, 
     [...renewal.failures]
       // What was wrong with other names says nothing about these; a CA's rate limit stays.
       .filter(([, failure]) => failure.failureClass === 'rate-limited' || sameNames(failure.identifiers, wanted))
+      .filter(([, failure]) => isPast(failure, now))
       .map(([id, { notBefore, failureClass }]) => [id, { notBefore, rateLimited: failureClass === 'rate-limited' }]),
   )
   return {
@@ -166,14 +197,19 @@ export function recordOf(state: StoredState): CertificateRecord | undefined {
   return state.certificate === 'corrupt' ? undefined : state.certificate?.value
 }
 
-/** @returns whether something was issued; `undefined` when another process holds the lock. */
+/** What became of a renewal. A failure in it is recorded. */
+interface Renewal {
+  readonly status: 'renewed' | 'unchanged' | 'busy' | 'failed'
+  readonly error?: unknown
+}
+
 async function renewUnderLock(
   spec: CertificateSpec,
   before: StoredState,
   environment: Environment,
   signal: AbortSignal,
   force: boolean,
-): Promise<boolean | undefined> {
+): Promise<Renewal> {
   const { store } = environment
   if (store.lock === undefined) {
     return renewIfStillNeeded(spec, before, environment, signal, force)
@@ -182,7 +218,7 @@ async function renewUnderLock(
   const lock: StoreLock | undefined = await store.lock(storeKey('certificates', spec.name), context, {
     ttlMs: environment.lockTtlMs,
   })
-  if (lock === undefined) return undefined
+  if (lock === undefined) return { status: 'busy' }
   try {
     const held = AbortSignal.any([signal, lock.signal])
     // Somebody else may have renewed it while we came here.
@@ -201,11 +237,11 @@ async function renewIfStillNeeded(
   environment: Environment,
   signal: AbortSignal,
   force: boolean,
-): Promise<boolean> {
+): Promise<Renewal> {
   const facts = factsOf(spec, state, environment.clock.now(), force)
   const decision = decideRenewal(facts)
-  if (decision.action !== 'renew') return false
-  await issueCertificate(
+  if (decision.action !== 'renew') return { status: 'unchanged' }
+  const error = await issueCertificate(
     {
       spec,
       reason: decision.reason,
@@ -215,7 +251,14 @@ async function renewIfStillNeeded(
     environment,
     signal,
   )
-  return true
+  return error === undefined ? { status: 'renewed' } : { status: 'failed', error }
+}
+
+/** The issuer that can be asked about the stored certificate: configured still, and never after the end. RFC 9773. */
+function asksForRenewalInfo(spec: CertificateSpec, state: StoredState, now: number): Issuer | undefined {
+  const record = recordOf(state)
+  if (record === undefined || now >= record.notAfter) return undefined
+  return spec.issuers.find((issuer) => issuer.id === record.issuerId && issuer.renewalInfo !== undefined)
 }
 
 /** Asks the CA when it is time to, and fixes the instant of renewal. */
@@ -229,8 +272,8 @@ async function refreshPlan(
   const { clock, random } = environment
   if (record === undefined) return state
   const { plan } = state.renewal
-  const issuer = spec.issuers.find(({ id }) => id === record.issuerId)
-  const asks = issuer?.renewalInfo !== undefined && renewalInfoIsDue(plan, record, clock.now())
+  const issuer = asksForRenewalInfo(spec, state, clock.now())
+  const asks = issuer !== undefined && renewalInfoIsDue(plan, record, clock.now())
   if (!asks && plan?.fingerprintSha256 === record.fingerprintSha256) return state
   const answer: RenewalInfoAnswer = asks
     ? await askForRenewalInfo(spec, issuer, record, environment, signal)
@@ -283,7 +326,10 @@ async function askForRenewalInfo(
       },
       async (inner) => issuer.renewalInfo?.(record.certificatePem, { ...context, signal: inner }),
     )
-    return info === undefined ? { kind: 'none' } : { kind: 'info', info }
+    if (info === undefined) return { kind: 'none' }
+    const instants = [info.windowStart, info.windowEnd, info.retryAt].map(Number)
+    if (!instants.every(Number.isFinite)) throw new TypeError(`${issuer.id} returned renewal information without dates`)
+    return { kind: 'info', info }
   } catch (error) {
     signal.throwIfAborted()
     if (!CertError.isInstance(error) || error.code !== 'ERR_HTTP_NETWORK') {
@@ -311,9 +357,10 @@ function raiseAlarm(
 }
 
 interface NextRunFacts {
-  readonly state: StoredState
   readonly decision: RenewalDecision
   readonly busy: boolean
+  /** When to ask the CA for renewal information again, if it will be asked. */
+  readonly checkAgainAt: number | undefined
   readonly deployments: readonly DeploymentOutcome[]
   readonly endpoints: readonly EndpointOutcome[]
   readonly alarmAt: number
@@ -321,13 +368,10 @@ interface NextRunFacts {
 }
 
 /** The earliest instant at which anything is to be done. */
-function nextRun({ state, decision, busy, deployments, endpoints, alarmAt, now }: NextRunFacts): number {
+function nextRun({ decision, busy, checkAgainAt, deployments, endpoints, alarmAt, now }: NextRunFacts): number {
   const candidates: number[] = [alarmAt, decision.action === 'wait' ? decision.until : now + busyRetryMs]
   if (busy) candidates.push(now + busyRetryMs)
-  const record = recordOf(state)
-  const checkAgainAt = state.renewal.plan?.checkAgainAt
-  if (record !== undefined && checkAgainAt !== undefined && checkAgainAt < record.notAfter)
-    candidates.push(checkAgainAt)
+  if (checkAgainAt !== undefined) candidates.push(checkAgainAt)
   for (const outcome of [...deployments, ...endpoints]) {
     if ('nextAttemptAt' in outcome && outcome.nextAttemptAt !== undefined)
       candidates.push(outcome.nextAttemptAt.getTime())

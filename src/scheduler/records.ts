@@ -7,6 +7,7 @@ import { createBundle, type CertificateBundle } from '../core/certificate-bundle
 import { parseIdentifier, type Identifier } from '../core/identifier.js'
 import { importPrivateKey, keyAlgorithms, type KeyAlgorithm, type PrivateKeyMaterial } from '../core/private-key.js'
 import { recordCodec, type RecordCodec, type RecordFields } from '../core/record.js'
+import { StoreError } from '../errors.js'
 
 /** A certificate as stored: one record, so that key and chain cannot come apart. Instants are epoch milliseconds. */
 export interface CertificateRecord {
@@ -91,7 +92,13 @@ export interface TargetFailure {
   readonly fingerprintSha256: string
   readonly code: string
   readonly count: number
+  readonly at: number
   readonly notBefore: number
+}
+
+/** Whether a remembered failure still counts: one from the future was written by a clock that was wrong. */
+export function isPast(failure: { readonly at: number }, now: number): boolean {
+  return failure.at <= now + 300_000
 }
 
 /** Deployments of one certificate, as seen by one node (or by the cluster). */
@@ -173,9 +180,20 @@ export const deploymentRecord: RecordCodec<DeploymentRecord> = mapCodec(
   }),
 )
 
-/** Materialises a stored certificate for deployers. @throws {@link CertificateError} when key and chain do not belong together */
+/** Materialises a stored certificate for deployers. @throws {@link StoreError} `ERR_STORE_CORRUPT` when it is none */
 export function bundleOf(record: CertificateRecord, placeholder = false): CertificateBundle {
-  return createBundle({ ...record, privateKey: importPrivateKey(record.privateKeyPem), placeholder })
+  try {
+    const bundle = createBundle({ ...record, privateKey: importPrivateKey(record.privateKeyPem), placeholder })
+    if (bundle.fingerprintSha256 === record.fingerprintSha256) return bundle
+    throw new TypeError('the fingerprint is that of another certificate')
+  } catch (cause) {
+    throw new StoreError({
+      code: 'ERR_STORE_CORRUPT',
+      message: `the stored certificate ${record.name} cannot be used: ${cause instanceof Error ? cause.message : 'damaged'}`,
+      store: 'certificates',
+      cause,
+    })
+  }
 }
 
 /** The pending issuance's key. */
@@ -237,6 +255,7 @@ function readTarget(fields: RecordFields): TargetRecord {
         fingerprintSha256: failure.text('fingerprintSha256'),
         code: failure.text('code'),
         count: failure.number('count'),
+        at: failure.number('at'),
         notBefore: failure.number('notBefore'),
       })),
     ),

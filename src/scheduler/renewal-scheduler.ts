@@ -9,7 +9,7 @@ import { systemClock, type Clock } from '../core/clock.js'
 import { boundLogger, silentLogger, type Logger } from '../core/logger.js'
 import { systemRandom, type Random } from '../core/random.js'
 import { CertError } from '../errors.js'
-import { withDeadline } from '../internal/deadline.js'
+import { allowManyListeners, withDeadline } from '../internal/deadline.js'
 import {
   assertArray,
   assertDuration,
@@ -22,6 +22,7 @@ import {
 import { Semaphore } from '../internal/semaphore.js'
 import type { RevocationReason } from '../issuers/issuer.js'
 import type { CertStore } from '../stores/cert-store.js'
+import { boundedStore } from './bounded-store.js'
 import { DueQueue } from './due-queue.js'
 import type { Environment } from './environment.js'
 import type { RenewalEventMap } from './events.js'
@@ -75,10 +76,14 @@ export interface ReconcileReport {
   readonly nextRunAt: Date
 }
 
-/** Waits after passes that failed as a whole (the store is away). */
-const failedPassSchedule: readonly number[] = [5_000, 15_000, 60_000, 300_000]
+/** Waits after passes that failed for a reason that could not be recorded (the store is away). */
+const failedPassSchedule: readonly number[] = [5_000, 15_000, 60_000, 300_000, 900_000, 3_600_000]
 /** A day: the longest anything goes unlooked at. */
 const longestWaitMs = 86_400_000
+/** A clock that steps back is noticed within this. */
+const longestIdleMs = 60_000
+/** Two passes over one certificate are this far apart at least, whatever a plug-in says. */
+const shortestWaitMs = 100
 
 interface Managed {
   readonly spec: CertificateSpec
@@ -115,6 +120,8 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
   readonly #queue = new DueQueue()
   readonly #slots: Semaphore
   #run: { readonly controller: AbortController; readonly ended: Promise<void> } | undefined
+  /** Resolves when the run that was stopped last has ended. */
+  #stopped: Promise<void> = Promise.resolve()
   #wake: (() => void) | undefined
 
   /** @throws `TypeError` that names the option. */
@@ -138,7 +145,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     assertFunction(resolve, 'resolve')
     this.#slots = new Semaphore(concurrency)
     this.#environment = {
-      store,
+      store: boundedStore(store),
       clock,
       random,
       logger: boundLogger(logger, {}),
@@ -195,6 +202,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     const { signal } = options
     if (this.#run !== undefined || signal?.aborted === true) return
     const controller = new AbortController()
+    allowManyListeners(controller.signal)
     const onAbort = (): void => {
       void this.stop()
     }
@@ -212,15 +220,18 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
    */
   async stop(options: { readonly timeoutMs?: number | undefined } = {}): Promise<void> {
     const run = this.#run
-    if (run === undefined) return
-    run.controller.abort(new DOMException('the scheduler was stopped', 'AbortError'))
+    if (run !== undefined) {
+      this.#run = undefined
+      run.controller.abort(new DOMException('the scheduler was stopped', 'AbortError'))
+      this.#stopped = run.ended
+    }
+    const stopped = this.#stopped
     const { clock } = this.#environment
     const ms = options.timeoutMs ?? 5_000
     await withDeadline(
       { clock, signal: new AbortController().signal, ms, onTimeout: () => new Error('still busy') },
-      () => run.ended,
+      () => stopped,
     ).catch(() => undefined)
-    if (this.#run === run) this.#run = undefined
   }
 
   /**
@@ -233,7 +244,8 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     const outcomes = await Promise.all(names.map((name) => this.#pass(name, { signal })))
     signal.throwIfAborted()
     const done = outcomes.filter((outcome) => outcome !== undefined)
-    const next = Math.min(...done.map(({ nextRunAt }) => nextRunAt.getTime()), this.#now() + longestWaitMs)
+    let next = this.#now() + longestWaitMs
+    for (const { nextRunAt } of done) next = Math.min(next, nextRunAt.getTime())
     return { outcomes: done, nextRunAt: new Date(next) }
   }
 
@@ -294,9 +306,13 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
 
   /** Sleeps until something is due and starts it. Never rejects. */
   async #loop(signal: AbortSignal): Promise<void> {
-    for (const name of this.#managed.keys()) this.#queue.set(name, this.#now())
+    this.#lookAtAll()
     const passes = new Set<Promise<unknown>>()
+    let lastSeen = this.#now()
     while (!signal.aborted) {
+      // What was due by a clock that ran ahead would wait until that time comes again.
+      if (this.#now() < lastSeen - 1_000) this.#lookAtAll()
+      lastSeen = this.#now()
       for (;;) {
         const name = this.#queue.takeDue(this.#now())
         if (name === undefined) break
@@ -308,9 +324,13 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     await Promise.all(passes)
   }
 
+  #lookAtAll(): void {
+    for (const name of this.#managed.keys()) this.#queue.set(name, this.#now())
+  }
+
   /** Waits until the first certificate is due, something changes, or the scheduler stops. */
   async #idle(signal: AbortSignal): Promise<void> {
-    const wait = Math.min(Math.max(this.#queue.nextAt() - this.#now(), 0), longestWaitMs)
+    const wait = Math.min(Math.max(this.#queue.nextAt() - this.#now(), 0), longestIdleMs)
     const waiting = new AbortController()
     const end = (): void => {
       waiting.abort()
@@ -348,20 +368,28 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     let outcome: CertificateOutcome
     try {
       options.signal.throwIfAborted()
-      outcome = await reconcileCertificate(spec, this.#environment, memory, options)
-      managed.failedPasses = 0
+      allowManyListeners(options.signal)
+      const result = await reconcileCertificate(spec, this.#environment, memory, options)
+      outcome = result.outcome
+      if (result.unrecorded === undefined) managed.failedPasses = 0
+      else outcome = { ...outcome, nextRunAt: this.#failedPass(managed, result.unrecorded) }
     } catch (error) {
       if (options.signal.aborted) return undefined
-      outcome = this.#failedPass(managed, error)
+      const nextRunAt = this.#failedPass(managed, error)
+      outcome = { certificate: spec.name, status: 'failed', error, deployments: [], endpoints: [], nextRunAt }
     }
     if (this.#managed.get(spec.name) === managed) {
-      this.#queue.set(spec.name, Math.min(outcome.nextRunAt.getTime(), this.#now() + longestWaitMs))
+      const now = this.#now()
+      const wanted = outcome.nextRunAt.getTime()
+      const at = Number.isFinite(wanted) ? wanted : now + longestWaitMs
+      this.#queue.set(spec.name, Math.min(Math.max(at, now + shortestWaitMs), now + longestWaitMs))
       this.#wake?.()
     }
     return outcome
   }
 
-  #failedPass(managed: Managed, error: unknown): CertificateOutcome {
+  /** @returns when to try again */
+  #failedPass(managed: Managed, error: unknown): Date {
     const { spec } = managed
     managed.failedPasses += 1
     const attempt = managed.failedPasses
@@ -369,14 +397,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     const nextAttemptAt = new Date(Math.ceil(this.#now() + wait))
     this.#environment.logger.error('pass failed', { certificate: spec.name, attempt, nextAttemptAt, error })
     this.#announce('pass-failed', { certificate: spec.name, error, attempt, nextAttemptAt })
-    return {
-      certificate: spec.name,
-      status: 'failed',
-      error,
-      deployments: [],
-      endpoints: [],
-      nextRunAt: nextAttemptAt,
-    }
+    return nextAttemptAt
   }
 
   /** A listener that throws or rejects is logged; it cannot disturb a renewal or the host. */

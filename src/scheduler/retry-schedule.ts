@@ -85,6 +85,8 @@ export function classifyFailure(error: unknown): FailureClass {
     case 'ERR_CHALLENGE_NO_SOLVER':
       return 'permanent'
     case 'ERR_ACME_PROBLEM':
+      if ((error.problem?.status ?? 0) >= 500) return 'outage'
+      return error.retryable ? 'other' : 'permanent'
     default:
       return error.retryable ? 'other' : 'permanent'
   }

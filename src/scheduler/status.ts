@@ -111,12 +111,9 @@ export async function certificateStatus(
     const name = endpointName(endpoint)
     return targetStatus(name, own?.endpoints.get(name), fingerprint)
   })
-  const failures = [...state.renewal.failures].map(([issuer, { code, count, notBefore }]) => ({
-    issuer,
-    code,
-    count,
-    nextAttemptAt: new Date(notBefore),
-  }))
+  const failures = [...state.renewal.failures]
+    .filter(([id]) => spec.issuers.some((issuer) => issuer.id === id))
+    .map(([issuer, { code, count, notBefore }]) => ({ issuer, code, count, nextAttemptAt: new Date(notBefore) }))
   const valid = record !== undefined && record.notBefore <= now && record.notAfter > now
   const inPlace = [...deployments, ...endpoints].every((target) => target.state === 'current')
   return {

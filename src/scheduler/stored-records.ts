@@ -31,11 +31,27 @@ export type ReadRecord = <Value>(
 export const loadRecord: ReadRecord = async (codec, key, certificate, environment, context) => {
   const { record, stored, error } = await read(codec, key, environment, context)
   if (record !== 'corrupt') return record
-  const copiedTo = stored && (await copyAside(key, stored, environment, context))
-  await environment.store.delete(key, context, { ifRevision: stored?.revision })
+  // What cannot be copied is not deleted: somebody may still be able to read it.
+  if (stored === undefined) throw error
+  await setAside(key, stored, error, certificate, environment, context)
+  return 'corrupt'
+}
+
+/** Copies a value to `quarantine/` and deletes it, unless somebody has replaced it meanwhile. */
+export async function setAside(
+  key: StoreKey,
+  stored: StoredValue,
+  error: unknown,
+  certificate: string,
+  environment: Environment,
+  context: OperationContext,
+): Promise<void> {
+  const { store, clock } = environment
+  const copiedTo = storeKey('quarantine', key, String(clock.now()))
+  await store.put(copiedTo, stored.value, context)
+  await store.delete(key, context, { ifRevision: stored.revision })
   context.logger.error('record set aside', { key, copiedTo, error })
   environment.announce('record-quarantined', { certificate, key, copiedTo, error })
-  return 'corrupt'
 }
 
 /** Reads a record and changes nothing, whatever is found. */
@@ -60,7 +76,12 @@ async function read<Value>(
     return { record: { value, revision: stored.revision }, stored }
   } catch (error) {
     if (!CertError.isInstance(error) || error.code !== 'ERR_STORE_CORRUPT') throw error
-    return { record: 'corrupt', stored, error }
+    const { damaged } = error
+    return {
+      record: 'corrupt',
+      stored: stored ?? (damaged && { value: damaged.value, revision: damaged.revision as Revision }),
+      error,
+    }
   }
 }
 
@@ -87,15 +108,4 @@ export async function updateRecord<Value>(
       if (!conflict || conflicts === maxConflicts) throw error
     }
   }
-}
-
-async function copyAside(
-  key: StoreKey,
-  stored: StoredValue,
-  environment: Environment,
-  context: OperationContext,
-): Promise<StoreKey> {
-  const copy = storeKey('quarantine', key, String(environment.clock.now()))
-  await environment.store.put(copy, stored.value, context)
-  return copy
 }

@@ -7,7 +7,7 @@ import { DeployError } from '../errors.js'
 import { operationContext, type Environment } from './environment.js'
 import { ledgerKey, type KnownTargets } from './deploy-certificate.js'
 import type { CertificateSpec, EndpointSpec } from './managed-certificate.js'
-import { deploymentRecord, emptyDeployments, type CertificateRecord, type TargetRecord } from './records.js'
+import { deploymentRecord, emptyDeployments, isPast, type CertificateRecord, type TargetRecord } from './records.js'
 import { scheduledWait, verificationSchedule } from './retry-schedule.js'
 import { updateRecord } from './stored-records.js'
 import { endpointName, proveEndpoint, type AddressProof } from './verify-endpoint.js'
@@ -72,7 +72,8 @@ async function verifyEndpoint(
   const name = endpointName(endpoint)
   const { fingerprintSha256 } = record
   const { clock, random } = environment
-  const failure = before?.failure?.fingerprintSha256 === fingerprintSha256 ? before.failure : undefined
+  const remembered = before?.failure?.fingerprintSha256 === fingerprintSha256 ? before.failure : undefined
+  const failure = remembered !== undefined && isPast(remembered, clock.now()) ? remembered : undefined
   if (before !== undefined && failure === undefined && known === fingerprintSha256) {
     return { name, entry: before, changed: false, outcome: { endpoint: name, status: 'unchanged' } }
   }
@@ -107,7 +108,8 @@ async function verifyEndpoint(
   })
   const attempt = (failure?.count ?? 0) + 1
   const wait = scheduledWait(verificationSchedule, attempt) * (1 + random() * 0.1)
-  const notBefore = Math.ceil(clock.now() + wait)
+  const at = clock.now()
+  const notBefore = Math.ceil(at + wait)
   const nextAttemptAt = new Date(notBefore)
   context.logger.warn('verification failed', { attempt, nextAttemptAt, error })
   environment.announce('verification-failed', {
@@ -124,7 +126,7 @@ async function verifyEndpoint(
     entry: {
       fingerprintSha256: before?.fingerprintSha256,
       at: before?.at ?? clock.now(),
-      failure: { fingerprintSha256, code: error.code, count: attempt, notBefore },
+      failure: { fingerprintSha256, code: error.code, count: attempt, at, notBefore },
     },
     outcome: { endpoint: name, status: 'failed', error, nextAttemptAt },
   }

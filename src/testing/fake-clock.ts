@@ -9,7 +9,10 @@ import type { Clock, SleepOptions } from '../core/clock.js'
 export interface FakeClock extends Clock {
   /** Moves time forward and wakes every sleeper that is due, in order, giving each a turn of the event loop. */
   advance(ms: number): Promise<void>
-  /** Moves time to an instant; backwards too, as a clock step does, in which case nobody wakes. */
+  /**
+   * Moves time to an instant; backwards too, as a clock step does: then nobody wakes, and who sleeps has as
+   * long to sleep as before.
+   */
   setTime(instant: number | Date): Promise<void>
   /** How many sleepers there are, deadlines included. */
   readonly sleeping: number
@@ -29,7 +32,7 @@ export interface FakeClockOptions {
 }
 
 interface Sleeper {
-  readonly at: number
+  at: number
   /** Whether it ends by itself. */
   readonly automatic: boolean
   wake(): void
@@ -103,8 +106,10 @@ export function fakeClock(options: FakeClockOptions = {}): FakeClock {
     },
     async setTime(instant) {
       const target = Number(instant)
-      if (target < time) time = target
-      else await runUntil(target)
+      if (target < time) {
+        for (const sleeper of sleepers) sleeper.at -= time - target
+        time = target
+      } else await runUntil(target)
     },
   }
 }

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { DueQueue } from '../../../src/scheduler/due-queue.js'
@@ -33,6 +34,16 @@ describe('DueQueue', () => {
         }
       }),
     )
+  })
+
+  it('does not grow when names are moved and never taken', () => {
+    const queue = new DueQueue()
+    for (let at = 0; at < 200_000; at += 1) queue.set(at % 2 === 0 ? 'a' : 'b', at)
+    const shown = inspect(queue, { showHidden: true, depth: 3, maxArrayLength: 10 })
+    expect(shown.length).toBeLessThan(2_000)
+    expect(queue.takeDue(Infinity)).toBe('a')
+    expect(queue.takeDue(Infinity)).toBe('b')
+    expect(queue.takeDue(Infinity)).toBeUndefined()
   })
 
   it('does not grow when one name is moved again and again', () => {

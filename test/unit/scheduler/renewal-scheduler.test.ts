@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { generatePrivateKey } from '../../../src/core/private-key.js'
 import { CertError, DeployError, RateLimitedError, StoreError, type CertErrorCode } from '../../../src/errors.js'
 import type { ManagedCertificate } from '../../../src/scheduler/managed-certificate.js'
 import type { RenewalEventMap } from '../../../src/scheduler/events.js'
@@ -318,6 +319,9 @@ describe('failures of an issuer', () => {
     const pass = scheduler.reconcile()
     await vi.waitUntil(() => issuer.requests.length === 1)
     await clock.advance(hour)
+    // It may still clean up; then it is left alone.
+    await vi.waitUntil(() => clock.sleeping > 0)
+    await clock.advance(minute)
     expect((await pass).outcomes).toMatchObject([{ status: 'failed', error: { code: 'ERR_PLUGIN_FAILED' } }])
   })
 })
@@ -400,6 +404,137 @@ describe('a process that was paused between storing and deploying', () => {
 function firstCertificate(pem: string | undefined): string | undefined {
   return pem?.slice(0, pem.indexOf('-----END CERTIFICATE-----') + 26)
 }
+
+describe('a clock that was wrong', () => {
+  it('does not keep failures from the future: neither of issuers, nor of targets', async () => {
+    await schedulerFor().reconcile()
+    await clock.setTime(clock.now() + 400 * day)
+    issuer.onIssue = () => {
+      throw new RateLimitedError({ message: 'later', retryAt: new Date(clock.now() + 7 * day) })
+    }
+    const other = recordingDeployer('other')
+    other.onDeploy = () => {
+      throw new Error('away')
+    }
+    const wrong = schedulerFor([certificate({ deployers: [deployer, other] })])
+    await wrong.reconcile()
+    expect(eventsOf('issuance-failed')).toHaveLength(1)
+    expect(eventsOf('deployment-failed')).toHaveLength(1)
+
+    await clock.setTime(clock.now() - 340 * day)
+    issuer.onIssue = () => undefined
+    other.onDeploy = () => undefined
+    const { outcomes } = await schedulerFor([certificate({ deployers: [deployer, other] })]).reconcile()
+    expect(outcomes).toMatchObject([{ status: 'renewed' }])
+    expect(other.history).toHaveLength(1)
+  })
+
+  it('is noticed within a minute by the running scheduler when it steps back', async () => {
+    clock = fakeClock({ now: Date.UTC(2027, 5, 1) })
+    store = memoryStore({ clock })
+    issuer = await scriptedIssuer({ clock })
+    issuer.onIssue = () => {
+      throw new Error('away')
+    }
+    const scheduler = schedulerFor()
+    scheduler.start()
+    await vi.waitUntil(() => eventsOf('issuance-failed').length === 1 && clock.sleeping > 0)
+    await clock.setTime(clock.now() - 300 * day)
+    issuer = await scriptedIssuer({ clock })
+    await clock.advance(minute)
+    await vi.waitUntil(() => eventsOf('issuance-failed').length === 2)
+    await scheduler.stop()
+  })
+})
+
+describe('what plug-ins get wrong', () => {
+  it('an instant that is none does not make the scheduler forget, or order without end', async () => {
+    const invalid = new Date('garbage')
+    issuer.onIssue = () => {
+      throw new RateLimitedError({ message: 'later', retryAt: invalid })
+    }
+    deployer.onDeploy = () => {
+      throw new DeployError({ code: 'ERR_DEPLOY_UNAVAILABLE', message: 'x', deployer: 'd', retryAt: invalid })
+    }
+    const { outcomes } = await schedulerFor().reconcile()
+    expect(outcomes[0]?.nextRunAt.getTime()).toBeGreaterThan(clock.now())
+    await schedulerFor().reconcile()
+    expect(issuer.requests).toHaveLength(1)
+    expect(eventsOf('record-quarantined')).toHaveLength(0)
+    issuer.onIssue = () => undefined
+    await clock.advance(2 * hour)
+    const later = await schedulerFor().reconcile()
+    expect(later.outcomes[0]?.nextRunAt.getTime()).toBeGreaterThan(clock.now())
+  })
+
+  it('renewal information without dates is no answer', async () => {
+    issuer.window = () => ({ windowStart: clock.now() }) as never
+    const { outcomes } = await schedulerFor().reconcile()
+    expect(outcomes).toMatchObject([{ status: 'renewed' }])
+    expect(deployer.history).toHaveLength(1)
+    expect(eventsOf('renewal-planned')).toMatchObject([{ source: 'lifetime' }])
+  })
+
+  it('an issuer that still cleans up holds the lock until it has', async () => {
+    let cleaned = false
+    issuer.onIssue = (_, { signal }) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => {
+          setImmediate(() => {
+            cleaned = true
+            reject(signal.reason as Error)
+          })
+        })
+      })
+    const controller = new AbortController()
+    const pass = schedulerFor().reconcile({ signal: controller.signal })
+    await vi.waitUntil(() => issuer.requests.length === 1)
+    controller.abort(new Error('enough'))
+    await expect(pass).rejects.toThrow('enough')
+    expect(cleaned).toBe(true)
+  })
+})
+
+describe('an expired certificate whose renewal must wait', () => {
+  it.each([
+    ['and the CA is not asked about it any more', (): ManagedCertificate => certificate()],
+    ['and its issuer is not configured any more', (): ManagedCertificate => certificate({ issuers: [never()] })],
+  ])('does not keep the scheduler busy: %s', async (_, changed) => {
+    issuer.window = () => ({
+      windowStart: new Date(clock.now() + 80 * day),
+      windowEnd: new Date(clock.now() + 81 * day),
+      retryAt: new Date(clock.now() + hour),
+    })
+    await schedulerFor().reconcile()
+    issuer.onIssue = () => {
+      throw new Error('away')
+    }
+    await clock.advance(100 * day)
+    const scheduler = schedulerFor([changed()])
+    for (let pass = 0; pass < 3; pass += 1) {
+      const { outcomes } = await scheduler.reconcile()
+      expect(outcomes[0]?.nextRunAt.getTime()).toBeGreaterThan(clock.now() + 1000)
+    }
+  })
+
+  function never(): ScriptedIssuer {
+    return {
+      ...issuer,
+      id: 'another',
+      issue: () => Promise.reject(new Error('away')),
+    }
+  }
+})
+
+describe('the guard against renewing too often', () => {
+  it('does not hold up what the operator changes', async () => {
+    await schedulerFor().reconcile()
+    for (const identifiers of [['a.example'], ['b.example'], ['c.example']]) {
+      const { outcomes } = await schedulerFor([certificate({ identifiers })]).reconcile()
+      expect(outcomes).toMatchObject([{ status: 'renewed', reason: 'identifiers-changed' }])
+    }
+  })
+})
 
 describe('placeholder', () => {
   it('is deployed before the first issuance, marked, and gives way at once', async () => {
@@ -540,6 +675,77 @@ describe('the store', () => {
     },
   )
 
+  it('with a damaged record and no bytes to copy keeps what it has, and the pass fails', async () => {
+    await schedulerFor().reconcile()
+    const deleted: string[] = []
+    const blind: CertStore = {
+      ...store,
+      get: (key, context) =>
+        key.startsWith('certificates/')
+          ? Promise.reject(new StoreError({ code: 'ERR_STORE_CORRUPT', message: 'checksum', store: 'blind', key }))
+          : store.get(key, context),
+      delete(key, context, options) {
+        deleted.push(key)
+        return store.delete(key, context, options)
+      },
+    }
+    const { outcomes } = await schedulerFor([certificate()], { store: blind }).reconcile()
+    expect(outcomes).toMatchObject([{ status: 'failed', error: { code: 'ERR_STORE_CORRUPT' } }])
+    expect(deleted).toEqual([])
+    expect(eventsOf('pass-failed')).toHaveLength(1)
+  })
+
+  it('with a record whose key is not that of its certificate sets it aside and issues anew', async () => {
+    await schedulerFor().reconcile()
+    const context = operationContext({ clock })
+    const key = storeKey('certificates', 'www')
+    const stored = await store.get(key, context)
+    const fields = JSON.parse(Buffer.from(stored?.value ?? []).toString()) as Record<string, unknown>
+    const foreign = await generatePrivateKey()
+    await store.put(key, Buffer.from(JSON.stringify({ ...fields, privateKeyPem: foreign.exportPem() })), context)
+    const scheduler = schedulerFor()
+    const { outcomes } = await scheduler.reconcile()
+    expect(outcomes).toMatchObject([{ status: 'renewed', reason: 'absent' }])
+    expect(eventsOf('record-quarantined')).toHaveLength(1)
+    expect(await scheduler.status()).toMatchObject([{ health: 'ok' }])
+  })
+
+  it('that fails around an issuance is announced and waited for, not asked every few seconds', async () => {
+    const failing: CertStore = {
+      ...store,
+      lock: () => Promise.reject(new StoreError({ code: 'ERR_STORE_UNAVAILABLE', message: 'no lock', store: 'x' })),
+    }
+    const scheduler = schedulerFor([certificate()], { store: failing })
+    for (let elapsed = 0; elapsed < hour; elapsed += 5_000) {
+      const [status] = await scheduler.status()
+      if (status !== undefined && events.length < 50) {
+        const last = eventsOf('pass-failed').at(-1)?.['nextAttemptAt'] as Date | undefined
+        if (last === undefined || last.getTime() <= clock.now()) await scheduler.reconcile()
+      }
+      await clock.advance(5_000)
+    }
+    const failures = eventsOf('pass-failed')
+    expect(failures.length).toBeGreaterThan(4)
+    expect(failures.length).toBeLessThan(10)
+    expect(logger.entries.filter(({ message }) => message === 'pass failed')).toHaveLength(failures.length)
+  })
+
+  it('that hangs fails the pass and gives the slot back', async () => {
+    let hanging = true
+    const slow: CertStore = {
+      ...store,
+      get: (key, context) => (hanging ? new Promise(() => undefined) : store.get(key, context)),
+    }
+    const scheduler = schedulerFor([certificate()], { store: slow, concurrency: 1 })
+    const pass = scheduler.reconcile()
+    await vi.waitUntil(() => clock.sleeping > 0)
+    await clock.advance(minute)
+    expect((await pass).outcomes).toMatchObject([{ status: 'failed', error: { code: 'ERR_STORE_UNAVAILABLE' } }])
+    hanging = false
+    await clock.advance(minute)
+    expect((await scheduler.reconcile()).outcomes).toMatchObject([{ status: 'renewed' }])
+  })
+
   it('written by a newer evercert is left alone', async () => {
     await schedulerFor().reconcile()
     const context = operationContext({ clock })
@@ -593,6 +799,16 @@ describe('the running scheduler', () => {
     await scheduler[Symbol.asyncDispose]()
     expect(clock.sleeping).toBe(0)
     expect(issuer.requests).toHaveLength(1)
+  })
+
+  it('works on after start, stop and start in one breath', async () => {
+    const scheduler = schedulerFor()
+    scheduler.start()
+    void scheduler.stop()
+    scheduler.start()
+    await settle(() => deployer.history.length === 1)
+    await scheduler.stop()
+    expect(clock.sleeping).toBe(0)
   })
 
   it('stops when its signal aborts', async () => {

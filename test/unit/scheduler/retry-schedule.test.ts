@@ -1,6 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { CertError, ChallengeError, HttpError, RateLimitedError, UserActionRequiredError } from '../../../src/errors.js'
+import {
+  AcmeError,
+  CertError,
+  ChallengeError,
+  HttpError,
+  RateLimitedError,
+  UserActionRequiredError,
+} from '../../../src/errors.js'
 import {
   classifyFailure,
   nextAttempt,
@@ -99,7 +106,16 @@ describe('classifyFailure', () => {
       'preflight',
     ],
     [new CertError({ code: 'ERR_ACME_PROBLEM', message: 'caa', retryable: false }), 'permanent'],
-    [new CertError({ code: 'ERR_ACME_PROBLEM', message: 'serverInternal', retryable: true }), 'other'],
+    [new CertError({ code: 'ERR_ACME_PROBLEM', message: 'badNonce', retryable: true }), 'other'],
+    [
+      new AcmeError({
+        code: 'ERR_ACME_PROBLEM',
+        message: 'serverInternal',
+        retryable: true,
+        problem: { type: 'urn:ietf:params:acme:error:serverInternal', status: 500 },
+      }),
+      'outage',
+    ],
   ])('%o', (error, expected) => {
     expect(classifyFailure(error)).toBe(expected)
   })
