@@ -39,6 +39,13 @@ export interface Deployer {
    * @defaultValue 'node'
    */
   readonly scope?: 'node' | 'cluster' | undefined
+  /**
+   * `true` when the target holds one certificate only, as a file does. A scheduler then refuses a second certificate with
+   * a deployer of the same name.
+   *
+   * @defaultValue false
+   */
+  readonly exclusive?: boolean | undefined
   deploy(bundle: CertificateBundle, context: OperationContext): Promise<DeployResult>
   /** What is there now? Used to find drift, and to know what a placeholder would replace. */
   inspect?(bundle: CertificateBundle, context: OperationContext): Promise<DeploymentState>

@@ -260,6 +260,7 @@ export function haproxyDeployer(options: HaproxyDeployerOptions): Deployer {
   return {
     name,
     scope: 'node',
+    exclusive: true,
     async deploy(bundle, context) {
       const { clock, signal } = context
       signal.throwIfAborted()

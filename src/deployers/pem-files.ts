@@ -168,6 +168,7 @@ export function pemFilesDeployer(options: PemFilesDeployerOptions): Deployer {
   return {
     name,
     scope: 'node',
+    exclusive: true,
     async deploy(bundle, context) {
       const { clock, signal } = context
       signal.throwIfAborted()

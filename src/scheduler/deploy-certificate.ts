@@ -17,6 +17,7 @@ import {
   deploymentRecord,
   emptyDeployments,
   isPast,
+  keptMessage,
   type CertificateRecord,
   type DeploymentRecord,
   type TargetRecord,
@@ -216,6 +217,7 @@ async function deployToTarget(
     environment.announce('deployment-failed', {
       certificate: spec.name,
       deployer: deployer.name,
+      placeholder: bundle.placeholder,
       error,
       attempt,
       nextAttemptAt,
@@ -226,7 +228,14 @@ async function deployToTarget(
       target: {
         fingerprintSha256: target?.fingerprintSha256,
         at: target?.at ?? now,
-        failure: { fingerprintSha256, code: error.code, count: attempt, at, notBefore },
+        failure: {
+          fingerprintSha256,
+          code: error.code,
+          message: keptMessage(error),
+          count: attempt,
+          at,
+          notBefore,
+        },
       },
     }
   }

@@ -52,7 +52,14 @@ export interface RenewalEventMap {
     event: { certificate: string; issuer: string; error: unknown; attempt: number; nextAttemptAt: Date },
   ]
   'deployment-failed': [
-    event: { certificate: string; deployer: string; error: unknown; attempt: number; nextAttemptAt: Date },
+    event: {
+      certificate: string
+      deployer: string
+      placeholder: boolean
+      error: unknown
+      attempt: number
+      nextAttemptAt: Date
+    },
   ]
   /** An endpoint does not present the certificate that was deployed. */
   'verification-failed': [

@@ -20,6 +20,7 @@ import type { CertificateSpec } from './managed-certificate.js'
 import {
   certificateRecord,
   emptyRenewal,
+  keptMessage,
   pendingKey,
   renewalRecord,
   type CertificateRecord,
@@ -224,6 +225,7 @@ async function recordFailure(
     failure = {
       failureClass,
       code: error.code,
+      message: keptMessage(error),
       count,
       at,
       notBefore: nextAttempt(

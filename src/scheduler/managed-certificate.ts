@@ -118,7 +118,7 @@ export function parseManagedCertificate(certificate: ManagedCertificate): Certif
     key,
     reuseKey,
     deployers: parseDeployers(certificate.deployers ?? [], at),
-    endpoints: (certificate.endpoints ?? []).map((endpoint) => parseEndpoint(endpoint, at)),
+    endpoints: parseEndpoints(certificate.endpoints ?? [], at),
     placeholder,
     profile,
   })
@@ -130,8 +130,8 @@ function parseIssuers(issuers: unknown, identifiers: readonly Identifier[], at: 
   if (first === undefined) throw new TypeError(`"${at}.issuers" option must be an array of at least one issuer`)
   const ids = new Set<string>()
   for (const issuer of list) {
-    assertText(issuer.id, `${at}.issuers[].id`, 200)
     assertMethod(issuer, 'issue', `${at}.issuers[]`)
+    assertText(issuer.id, `${at}.issuers[].id`, 200)
     if (ids.has(issuer.id)) throw new TypeError(`"${at}.issuers" option lists ${JSON.stringify(issuer.id)} twice`)
     ids.add(issuer.id)
     const supported = issuer.supports?.(identifiers) ?? true
@@ -144,14 +144,19 @@ function parseDeployers(deployers: readonly Deployer[], at: string): readonly De
   assertArray(deployers, `${at}.deployers`)
   const names = new Set<string>()
   for (const deployer of deployers) {
-    assertText(deployer.name, `${at}.deployers[].name`, 500)
     assertMethod(deployer, 'deploy', `${at}.deployers[]`)
+    assertText(deployer.name, `${at}.deployers[].name`, 500)
     if (names.has(deployer.name)) {
       throw new TypeError(`"${at}.deployers" option holds two deployers named ${JSON.stringify(deployer.name)}`)
     }
     names.add(deployer.name)
   }
   return [...deployers]
+}
+
+function parseEndpoints(endpoints: readonly Endpoint[], at: string): readonly EndpointSpec[] {
+  assertArray(endpoints, `${at}.endpoints`)
+  return endpoints.map((endpoint) => parseEndpoint(endpoint, at))
 }
 
 function parseEndpoint(endpoint: Endpoint, at: string): EndpointSpec {

@@ -38,7 +38,7 @@ export interface CertificateOutcome {
   readonly status: 'renewed' | 'redeployed' | 'unchanged' | 'busy' | 'failed'
   /** Why it was, or will be, renewed. */
   readonly reason?: RenewalReason | undefined
-  /** Why the issuance, or the pass as a whole, failed. */
+  /** Why the issuance, the pass as a whole, or the first target that failed did so. */
   readonly error?: unknown
   readonly deployments: readonly DeploymentOutcome[]
   readonly endpoints: readonly EndpointOutcome[]
@@ -119,15 +119,15 @@ export async function reconcileCertificate(
   if (endpoints.some((outcome) => outcome.status === 'failed')) memory.known.clear()
   const alarmAt = record === undefined ? Infinity : raiseAlarm(spec, record, memory, environment)
   if (status === 'unchanged' && deployments.some((outcome) => outcome.status === 'deployed')) status = 'redeployed'
-  const failedTarget = [...deployments, ...endpoints].some((outcome) => outcome.status === 'failed')
+  const failedTarget = [...deployments, ...endpoints].find((outcome) => outcome.status === 'failed')
   const now = clock.now()
   const checkAgainAt = asksForRenewalInfo(spec, state, now) ? state.renewal.plan?.checkAgainAt : undefined
   const nextRunAt = nextRun({ decision, busy: status === 'busy', checkAgainAt, deployments, endpoints, alarmAt, now })
   const outcome: CertificateOutcome = {
     certificate: spec.name,
-    status: failedTarget ? 'failed' : status,
+    status: failedTarget === undefined ? status : 'failed',
     reason,
-    error,
+    error: error ?? failedTarget?.error,
     deployments,
     endpoints,
     nextRunAt: new Date(nextRunAt),

@@ -45,6 +45,8 @@ export interface PendingIssuance {
 export interface FailureRecord {
   readonly failureClass: string
   readonly code: string
+  /** For people; cut. */
+  readonly message: string
   /** In a row. */
   readonly count: number
   readonly at: number
@@ -91,9 +93,15 @@ export interface TargetRecord {
 export interface TargetFailure {
   readonly fingerprintSha256: string
   readonly code: string
+  readonly message: string
   readonly count: number
   readonly at: number
   readonly notBefore: number
+}
+
+/** A message as it is kept: long enough for a person, too short to fill a store. */
+export function keptMessage({ message }: Error): string {
+  return message.slice(0, 500)
 }
 
 /** Whether a remembered failure still counts: one from the future was written by a clock that was wrong. */
@@ -239,6 +247,7 @@ function readFailure(fields: RecordFields): FailureRecord {
   return {
     failureClass: fields.text('failureClass'),
     code: fields.text('code'),
+    message: fields.text('message'),
     count: fields.number('count'),
     at: fields.number('at'),
     notBefore: fields.number('notBefore'),
@@ -254,6 +263,7 @@ function readTarget(fields: RecordFields): TargetRecord {
       fields.object(name, (failure) => ({
         fingerprintSha256: failure.text('fingerprintSha256'),
         code: failure.text('code'),
+        message: failure.text('message'),
         count: failure.number('count'),
         at: failure.number('at'),
         notBefore: failure.number('notBefore'),

@@ -169,6 +169,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     if (this.#managed.has(spec.name)) {
       throw new TypeError(`certificates[${JSON.stringify(spec.name)}] is managed already`)
     }
+    this.#assertTargetsAreFree(spec)
     this.#managed.set(spec.name, {
       spec,
       memory: { known: new Map(), lastAlarm: undefined },
@@ -266,19 +267,23 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     return outcome
   }
 
-  /** What would happen, when and why. Places no order and writes nothing. */
+  /** What would be renewed, when and why. Places no order and writes nothing. Deployments are in `status()`. */
   async plan(options: RunOptions = {}): Promise<readonly PlannedAction[]> {
     const signal = options.signal ?? new AbortController().signal
     return Promise.all([...this.#managed.values()].map(({ spec }) => planCertificate(spec, this.#environment, signal)))
   }
 
-  /** How each certificate is, from what is stored. For health checks and dashboards. */
+  /**
+   * How each certificate is, from what is stored. For health checks and dashboards.
+   *
+   * @throws {@link StoreError} `ERR_STORE_UNAVAILABLE` when the store cannot be read: to a health check that is a failure too
+   */
   async status(options: RunOptions = {}): Promise<readonly CertificateStatus[]> {
     const signal = options.signal ?? new AbortController().signal
     return Promise.all(
-      [...this.#managed.values()].map(({ spec }) => {
+      [...this.#managed.values()].map(({ spec, failedPasses }) => {
         const nextRunAt = this.#run === undefined ? undefined : this.#queue.get(spec.name)
-        return certificateStatus(spec, this.#environment, signal, nextRunAt)
+        return certificateStatus(spec, this.#environment, signal, { nextRunAt, lastPassFailed: failedPasses > 0 })
       }),
     )
   }
@@ -298,6 +303,18 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
   /** {@link RenewalScheduler.stop} */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop()
+  }
+
+  /** Two certificates for one file would overwrite each other, and both look well. */
+  #assertTargetsAreFree(spec: CertificateSpec): void {
+    const wanted = new Set(spec.deployers.filter(({ exclusive }) => exclusive === true).map(({ name }) => name))
+    if (wanted.size === 0) return
+    for (const { spec: other } of this.#managed.values()) {
+      const taken = other.deployers.find(({ name }) => wanted.has(name))
+      if (taken === undefined) continue
+      const at = `certificates[${JSON.stringify(spec.name)}].deployers`
+      throw new TypeError(`"${at}" option: ${taken.name} belongs to certificate ${JSON.stringify(other.name)} already`)
+    }
   }
 
   #now(): number {
@@ -402,6 +419,8 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
 
   /** A listener that throws or rejects is logged; it cannot disturb a renewal or the host. */
   #announce<Name extends keyof RenewalEventMap>(name: Name, event: RenewalEventMap[Name][0]): void {
+    // Failures are logged where they happen, with what is known there.
+    if (successes.has(name)) this.#environment.logger.info(name.replaceAll('-', ' '), { ...event })
     const failed = (error: unknown): void => {
       this.#environment.logger.error('event listener failed', { event: name, error })
     }
@@ -415,6 +434,14 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     }
   }
 }
+
+const successes: ReadonlySet<keyof RenewalEventMap> = new Set([
+  'certificate-issued',
+  'certificate-stored',
+  'certificate-deployed',
+  'certificate-served',
+  'renewal-planned',
+])
 
 const optionNames = [
   'store',

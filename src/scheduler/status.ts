@@ -35,8 +35,9 @@ export interface TargetStatus {
   readonly state: 'current' | 'outdated' | 'failing'
   /** When it was brought or seen there. */
   readonly since: Date | undefined
-  /** Code of the last failure. */
+  /** Code and message of the last failure. */
   readonly code: string | undefined
+  readonly message: string | undefined
   readonly nextAttemptAt: Date | undefined
 }
 
@@ -56,6 +57,7 @@ export interface CertificateStatus {
   readonly failures: readonly {
     readonly issuer: string
     readonly code: string
+    readonly message: string
     readonly count: number
     readonly nextAttemptAt: Date
   }[]
@@ -91,7 +93,7 @@ export async function certificateStatus(
   spec: CertificateSpec,
   environment: Environment,
   signal: AbortSignal,
-  nextRunAt: number | undefined,
+  running: { readonly nextRunAt: number | undefined; readonly lastPassFailed: boolean },
 ): Promise<CertificateStatus> {
   const state = await loadState(spec, environment, signal, peekRecord)
   const context = operationContext(environment, signal, { certificate: spec.name })
@@ -113,12 +115,19 @@ export async function certificateStatus(
   })
   const failures = [...state.renewal.failures]
     .filter(([id]) => spec.issuers.some((issuer) => issuer.id === id))
-    .map(([issuer, { code, count, notBefore }]) => ({ issuer, code, count, nextAttemptAt: new Date(notBefore) }))
+    .map(([issuer, { code, message, count, notBefore }]) => ({
+      issuer,
+      code,
+      message,
+      count,
+      nextAttemptAt: new Date(notBefore),
+    }))
   const valid = record !== undefined && record.notBefore <= now && record.notAfter > now
   const inPlace = [...deployments, ...endpoints].every((target) => target.state === 'current')
+  const well = inPlace && failures.length === 0 && alarm === undefined && !running.lastPassFailed
   return {
     certificate: spec.name,
-    health: !valid ? 'failing' : inPlace && failures.length === 0 && alarm === undefined ? 'ok' : 'degraded',
+    health: !valid ? 'failing' : well ? 'ok' : 'degraded',
     issuer: record?.issuerId,
     fingerprintSha256: fingerprint,
     notBefore: record && new Date(record.notBefore),
@@ -127,7 +136,7 @@ export async function certificateStatus(
     failures,
     deployments,
     endpoints,
-    nextRunAt: nextRunAt === undefined ? undefined : new Date(nextRunAt),
+    nextRunAt: running.nextRunAt === undefined ? undefined : new Date(running.nextRunAt),
   }
 }
 
@@ -139,6 +148,7 @@ function targetStatus(name: string, target: TargetRecord | undefined, fingerprin
     state: failure !== undefined ? 'failing' : current ? 'current' : 'outdated',
     since: target?.fingerprintSha256 === undefined ? undefined : new Date(target.at),
     code: failure?.code,
+    message: failure?.message,
     nextAttemptAt: failure && new Date(failure.notBefore),
   }
 }

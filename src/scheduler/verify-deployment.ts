@@ -7,7 +7,14 @@ import { DeployError } from '../errors.js'
 import { operationContext, type Environment } from './environment.js'
 import { ledgerKey, type KnownTargets } from './deploy-certificate.js'
 import type { CertificateSpec, EndpointSpec } from './managed-certificate.js'
-import { deploymentRecord, emptyDeployments, isPast, type CertificateRecord, type TargetRecord } from './records.js'
+import {
+  deploymentRecord,
+  emptyDeployments,
+  isPast,
+  keptMessage,
+  type CertificateRecord,
+  type TargetRecord,
+} from './records.js'
 import { scheduledWait, verificationSchedule } from './retry-schedule.js'
 import { updateRecord } from './stored-records.js'
 import { endpointName, proveEndpoint, type AddressProof } from './verify-endpoint.js'
@@ -126,7 +133,7 @@ async function verifyEndpoint(
     entry: {
       fingerprintSha256: before?.fingerprintSha256,
       at: before?.at ?? clock.now(),
-      failure: { fingerprintSha256, code: error.code, count: attempt, at, notBefore },
+      failure: { fingerprintSha256, code: error.code, message: keptMessage(error), count: attempt, at, notBefore },
     },
     outcome: { endpoint: name, status: 'failed', error, nextAttemptAt },
   }

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { generatePrivateKey } from '../../../src/core/private-key.js'
 import { CertError, DeployError, RateLimitedError, StoreError, type CertErrorCode } from '../../../src/errors.js'
+import type { Deployer } from '../../../src/deployers/deployer.js'
 import type { ManagedCertificate } from '../../../src/scheduler/managed-certificate.js'
 import type { RenewalEventMap } from '../../../src/scheduler/events.js'
 import { RenewalScheduler, type RenewalSchedulerOptions } from '../../../src/scheduler/renewal-scheduler.js'
@@ -897,6 +898,47 @@ describe('the running scheduler', () => {
 })
 
 describe('plan, status, renew and revoke', () => {
+  it('tell what went wrong last, in words', async () => {
+    issuer.onIssue = () => {
+      throw new CertError({ code: 'ERR_ACME_PROBLEM', message: 'CAA forbids it', retryable: false })
+    }
+    const scheduler = schedulerFor()
+    await scheduler.reconcile()
+    expect(await scheduler.status()).toMatchObject([
+      { failures: [{ issuer: 'scripted', code: 'ERR_ACME_PROBLEM', message: 'CAA forbids it' }] },
+    ])
+    issuer.onIssue = () => undefined
+    deployer.onDeploy = () => {
+      throw new Error('no route')
+    }
+    await clock.advance(2 * day)
+    const { outcomes } = await scheduler.reconcile()
+    expect(outcomes[0]?.error).toMatchObject({ code: 'ERR_PLUGIN_FAILED' })
+    expect(await scheduler.status()).toMatchObject([
+      { health: 'degraded', deployments: [{ state: 'failing', message: 'deployer recording failed: no route' }] },
+    ])
+  })
+
+  it('do not call a certificate well while its passes fail', async () => {
+    await schedulerFor().reconcile()
+    let readOnly = false
+    const failing: CertStore = {
+      ...store,
+      put: (...args) =>
+        readOnly
+          ? Promise.reject(new StoreError({ code: 'ERR_STORE_UNAVAILABLE', message: 'read-only', store: 'x' }))
+          : store.put(...args),
+    }
+    const scheduler = schedulerFor([certificate()], { store: failing })
+    await scheduler.reconcile()
+    expect(await scheduler.status()).toMatchObject([{ health: 'ok' }])
+    readOnly = true
+    await clock.advance(65 * day)
+    await scheduler.reconcile()
+    expect(eventsOf('pass-failed')).toHaveLength(1)
+    expect(await scheduler.status()).toMatchObject([{ health: 'degraded' }])
+  })
+
   it('say what would happen without doing it', async () => {
     const scheduler = schedulerFor()
     expect(await scheduler.plan()).toMatchObject([{ action: 'renew', reason: 'absent', issuers: ['scripted'] }])
@@ -951,6 +993,17 @@ describe('construction', () => {
     ['deployers', () => ({ certificates: [certificate({ deployers: [deployer, recordingDeployer()] })] })],
     ['deployers[].deploy', () => ({ certificates: [certificate({ deployers: bad([{ name: 'x' }]) })] })],
     ['endpoints[].port', () => ({ certificates: [certificate({ endpoints: [{ host: 'a', port: 70_000 }] })] })],
+    ['issuers[]', () => ({ certificates: [certificate({ issuers: bad([null]) })] })],
+    ['deployers[]', () => ({ certificates: [certificate({ deployers: bad([null]) })] })],
+    ['endpoints', () => ({ certificates: [certificate({ endpoints: bad({ host: 'a' }) })] })],
+    [
+      'belongs to certificate "a"',
+      () => {
+        const file: Deployer = { ...deployer, name: 'pem-files:/etc/a.pem', exclusive: true }
+        const one = certificate({ name: 'a', deployers: [file] })
+        return { certificates: [one, certificate({ name: 'b', deployers: [{ ...file }] })] }
+      },
+    ],
     ['www', () => ({ certificates: [certificate(), certificate()] })],
     ['placeHolder', () => ({ certificates: [bad({ ...certificate(), placeHolder: true })] })],
   ])('refuses a wrong %s with a TypeError that names it', (option, change) => {
