@@ -27,22 +27,32 @@ Real:
   --help
 `
 
-const { values } = parseArgs({
-  options: {
-    help: { type: 'boolean', default: false },
-    tls: { type: 'string' },
-    directory: { type: 'string' },
-    agree: { type: 'boolean', default: false },
-    name: { type: 'string', multiple: true, default: [] },
-    webroot: { type: 'string' },
-    pem: { type: 'string' },
-    'runtime-socket': { type: 'string' },
-    store: { type: 'string', default: 'evercert-store' },
-    endpoint: { type: 'string' },
-    ca: { type: 'string' },
-    plan: { type: 'boolean', default: false },
-  },
-})
+function readFlags() {
+  return parseArgs({
+    options: {
+      help: { type: 'boolean', default: false },
+      tls: { type: 'string' },
+      directory: { type: 'string' },
+      agree: { type: 'boolean', default: false },
+      name: { type: 'string', multiple: true, default: [] },
+      webroot: { type: 'string' },
+      pem: { type: 'string' },
+      'runtime-socket': { type: 'string' },
+      store: { type: 'string', default: 'evercert-store' },
+      endpoint: { type: 'string' },
+      ca: { type: 'string' },
+      plan: { type: 'boolean', default: false },
+    },
+  }).values
+}
+
+let values: ReturnType<typeof readFlags>
+try {
+  values = readFlags()
+} catch (error) {
+  console.error(`${error instanceof Error ? error.message : 'wrong arguments'}; see --help`)
+  process.exit(2)
+}
 
 if (values.help) {
   console.log(help)

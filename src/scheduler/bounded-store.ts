@@ -26,7 +26,7 @@ export function boundedStore(store: CertStore): CertStore {
       })
     return withDeadline({ ...context, ms: operationTimeoutMs, onTimeout }, (signal) => run({ ...context, signal }))
   }
-  const { lock } = store
+  const lock = store.lock?.bind(store)
   return {
     name: store.name,
     get: (key, context) => bounded(`get ${key}`, context, (inner) => store.get(key, inner)),
@@ -37,8 +37,7 @@ export function boundedStore(store: CertStore): CertStore {
     ...(lock === undefined
       ? {}
       : {
-          lock: (name, context, options) =>
-            bounded(`lock ${name}`, context, () => lock.call(store, name, context, options)),
+          lock: (name, context, options) => bounded(`lock ${name}`, context, () => lock(name, context, options)),
         }),
   }
 }

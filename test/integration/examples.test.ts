@@ -80,7 +80,9 @@ async function acmeSettings(httpPort: number): Promise<{ ca: TestCa; env: Record
 
 describe('examples', () => {
   it('custom-deployer passes the contract kit under node:test', async () => {
-    const tested = run(['--import', 'tsx', '--test', 'examples/custom-deployer/key-value-deployer.test.ts'])
+    const tested = run(['--import', 'tsx', '--test', 'examples/custom-deployer/key-value-deployer.test.ts'], {
+      TSX_TSCONFIG_PATH: 'tsconfig.check.json',
+    })
     const [code] = (await once(tested.child, 'close')) as [number | null]
     expect(code, tested.output()).toBe(0)
     expect(tested.output()).toMatch(/pass [1-9]/)

@@ -260,10 +260,15 @@ describeWith(['haproxy'], 'a server process', () => {
     })
     const [line] = (await once(run.stdout.setEncoding('utf8'), 'data')) as [string]
     const master = Number(line.split(' ')[1])
-    const workers = await serversBelow(master)
-    expect(workers.length).toBeGreaterThan(0)
-
-    run.kill('SIGKILL')
+    let workers: readonly number[] = []
+    try {
+      await vi.waitFor(async () => {
+        workers = await serversBelow(master)
+        expect(workers.length).toBeGreaterThan(0)
+      }, 5_000)
+    } finally {
+      run.kill('SIGKILL')
+    }
 
     await vi.waitFor(() => expect([master, ...workers].filter(isAlive)).toEqual([]), 5_000)
   })

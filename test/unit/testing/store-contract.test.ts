@@ -15,6 +15,7 @@ import type {
 } from '../../../src/stores/cert-store.js'
 import { memoryStore } from '../../../src/stores/memory.js'
 import type { ContractLevel } from '../../../src/testing/contract-runner.js'
+import { fakeClock } from '../../../src/testing/fake-clock.js'
 import { certStoreContract, type StoreContractOptions, type StoreFixture } from '../../../src/testing/store-contract.js'
 
 /** Runs the kit, and resolves what failed: the name of the case and the message. */
@@ -43,6 +44,34 @@ function broken(change: (sound: CertStore) => Partial<CertStore>): () => Promise
   }
 }
 
+/** A store that finds values damaged; `tell` is the error it has for them. */
+function damageable(tell: (key: StoreKey, found: StoredValue) => unknown, ignoresRevision = false) {
+  return (): Promise<StoreFixture> => {
+    const sound = memoryStore()
+    const marked = new Set<string>()
+    const store: CertStore = {
+      ...sound,
+      async get(key, context) {
+        const found = await sound.get(key, context)
+        if (found !== undefined && marked.has(found.revision)) throw tell(key, found) as Error
+        return found
+      },
+      put(key, value, context, options) {
+        const known = ignoresRevision && marked.has(options?.ifRevision ?? '')
+        return sound.put(key, value, context, known ? {} : options)
+      },
+    }
+    const damage = async (key: StoreKey): Promise<void> => {
+      const context = { signal: never, clock: fakeClock(), logger: console }
+      marked.add(await sound.put(key, Buffer.from('torn'), context))
+    }
+    return Promise.resolve({ store, damage })
+  }
+}
+
+const corrupt = (key: string, damaged?: StoredValue): StoreError =>
+  new StoreError({ code: 'ERR_STORE_CORRUPT', message: `${key} is torn`, store: 'broken', key, damaged })
+
 const never = new AbortController().signal
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 const soundLock = (sound: CertStore): NonNullable<CertStore['lock']> => {
@@ -57,6 +86,10 @@ const heldLock = (fencingToken: string, signal: AbortSignal = never): StoreLock 
 })
 
 describe('a sound store', () => {
+  it('that hands out what is damaged passes strict', async () => {
+    expect(await failuresOf({ createStore: damageable(corrupt), level: 'strict' })).toEqual(new Map())
+  })
+
   it.each<ContractLevel>(['basic', 'strict'])('passes %s', async (level) => {
     expect(await failuresOf({ createStore: broken(() => ({})), level })).toEqual(new Map())
   })
@@ -447,6 +480,21 @@ describe('a store that', () => {
           return soundLock(sound)(name, context, options)
         },
       })),
+    },
+    {
+      fault: 'keeps what it found damaged to itself',
+      failing: ['a damaged value is handed out, and replaced or deleted by its revision only'],
+      store: damageable((key) => corrupt(key)),
+    },
+    {
+      fault: 'has an error of its own for damage',
+      failing: ['a damaged value is handed out, and replaced or deleted by its revision only'],
+      store: damageable(() => new SyntaxError('unexpected end')),
+    },
+    {
+      fault: 'replaces a value that is not damaged any more',
+      failing: ['a damaged value is handed out, and replaced or deleted by its revision only'],
+      store: damageable(corrupt, true),
     },
     {
       fault: 'watches everything',
