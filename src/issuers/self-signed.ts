@@ -9,9 +9,9 @@ import { generatePrivateKey, importPrivateKey, publicKeyInfo } from '../core/pri
 import { recordCodec } from '../core/record.js'
 import { createCertificate, csrPublicKeyInfo } from '../core/x509.js'
 import { readCertificates } from '../core/certificate-bundle.js'
-import { CertError } from '../errors.js'
+import { CertError, StoreError } from '../errors.js'
 import { assertDuration, assertOptions, assertText } from '../internal/options.js'
-import { storeKey } from '../stores/cert-store.js'
+import { storeKey, type StoreKey } from '../stores/cert-store.js'
 import type { Issuer, IssuerContext } from './issuer.js'
 
 /** Options of {@link selfSignedIssuer}. */
@@ -95,8 +95,8 @@ async function provideRoot(id: string, context: IssuerContext): Promise<Root> {
   const key = storeKey('accounts', id)
   const { store } = context
   for (let conflicts = 0; ; conflicts += 1) {
-    const stored = await store.get(key, context)
-    if (stored !== undefined) return rootRecord.decode(stored.value, { store: store.name, key })
+    const found = await readRoot(key, context)
+    if (found !== undefined) return found
     const root = await createRoot(context.clock.now())
     try {
       await store.put(key, rootRecord.encode(root), context, { ifRevision: null })
@@ -104,6 +104,24 @@ async function provideRoot(id: string, context: IssuerContext): Promise<Root> {
     } catch (error) {
       if (!CertError.isInstance(error) || error.code !== 'ERR_STORE_CONFLICT' || conflicts === 3) throw error
     }
+  }
+}
+
+/** Development machines trust the root: a person has to know when it is replaced. */
+async function readRoot(key: StoreKey, context: IssuerContext): Promise<Root | undefined> {
+  const { store } = context
+  try {
+    const stored = await store.get(key, context)
+    return stored && rootRecord.decode(stored.value, { store: store.name, key })
+  } catch (error) {
+    if (!CertError.isInstance(error) || error.code !== 'ERR_STORE_CORRUPT') throw error
+    throw new StoreError({
+      code: 'ERR_STORE_CORRUPT',
+      message: `${error.message}; delete ${key} from the store to have a new root made, which then has to be trusted anew`,
+      store: store.name,
+      key,
+      cause: error.cause,
+    })
   }
 }
 

@@ -21,8 +21,6 @@ export interface HttpSight {
 export interface HttpLook {
   readonly challenge: Http01Challenge
   readonly address: string
-  /** All addresses of the name: the only ones that may be private. */
-  readonly addresses: readonly string[]
   readonly httpPort: number
   readonly httpsPort: number
   readonly resolve: ResolveAddresses
@@ -58,6 +56,7 @@ export async function lookAtHttpChallenge(look: HttpLook): Promise<HttpSight> {
   const { challenge, address, signal } = look
   const { type, value } = challenge.identifier
   const hostname = type === 'ip' && isIPv6(value) ? `[${value}]` : value
+  if (linkLocal.check(address, family(address))) return failed('a link-local address, which no CA can reach')
   const start: Hop = { secure: false, hostname, port: undefined, path: challenge.path, addresses: [address] }
   let hop = start
   let via = ''
@@ -100,7 +99,15 @@ async function follow(from: Hop, location: string, start: Hop, look: HttpLook): 
   if (path.length > longestPath) return refused(`its path is longer than ${String(longestPath)} characters`)
   const hop = { secure: url.protocol === 'https:', hostname: url.hostname, port, path }
   // The same name: the same server is asked, since this is the look through its address.
-  if (url.hostname === start.hostname) return { ...hop, addresses: start.addresses }
+  if (url.hostname === start.hostname) {
+    const [address] = start.addresses
+    // Whoever answers for the name has also chosen its addresses: a private one must not be asked for a path of their
+    // choice. The usual step to https asks for nothing new.
+    if (path !== start.path && notPublic.check(address, family(address))) {
+      return refused('it leads to another path at an address that is not a public one')
+    }
+    return { ...hop, addresses: start.addresses }
+  }
   const literal = url.hostname.replace(/^\[(.*)\]$/, '$1')
   let resolved: readonly string[]
   try {
@@ -108,9 +115,7 @@ async function follow(from: Hop, location: string, start: Hop, look: HttpLook): 
   } catch (error) {
     return refused(`its name could not be looked up (${errorCode(error) ?? 'unknown error'})`)
   }
-  if (
-    resolved.some((candidate) => notPublic.check(candidate, family(candidate)) && !look.addresses.includes(candidate))
-  ) {
+  if (resolved.some((candidate) => notPublic.check(candidate, family(candidate)))) {
     return refused('its address is not a public one')
   }
   // IPv6 first, as CAs do.
@@ -248,17 +253,22 @@ function family(address: string): 'ipv4' | 'ipv6' {
   return isIPv6(address) ? 'ipv6' : 'ipv4'
 }
 
-const notPublic = /* @__PURE__ */ nonPublicAddresses()
+/** RFC 6890, and what leads to such an address through a gateway (6to4). */
+const notPublic = /* @__PURE__ */ blockList(
+  '0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.168.0.0/16 198.18.0.0/15 224.0.0.0/3',
+  '::/127 64:ff9b:1::/48 100::/64 2002::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8',
+)
 
-/** RFC 6890. The IPv4 ranges also match IPv4-mapped IPv6 addresses. */
-function nonPublicAddresses(): BlockList {
+/** Where clouds keep the credentials of a machine. */
+const linkLocal = /* @__PURE__ */ blockList('169.254.0.0/16', 'fe80::/10')
+
+/** The IPv4 ranges also match in IPv4-mapped and in NAT64 addresses (RFC 6052). */
+function blockList(v4: string, v6: string): BlockList {
   const list = new BlockList()
-  const v4 =
-    '0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.168.0.0/16 198.18.0.0/15 224.0.0.0/3'
-  const v6 = '::/127 64:ff9b:1::/48 100::/64 fc00::/7 fe80::/10 ff00::/8'
   for (const range of `${v4} ${v6}`.split(' ')) {
     const [network = '', prefix = ''] = range.split('/')
     list.addSubnet(network, Number(prefix), family(network))
+    if (family(network) === 'ipv4') list.addSubnet(`64:ff9b::${network}`, 96 + Number(prefix), 'ipv6')
   }
   return list
 }

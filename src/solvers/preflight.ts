@@ -85,8 +85,9 @@ const mostAddresses = 32
  * ports 80 and 443, certificates not checked, status 200, white space after the key authorization ignored. A CA asks one
  * address (IPv6 first) from several places; this asks all of them, because the CA will come to each of them sooner or later.
  *
- * The name's own addresses may be private, they are configured. A redirect to a private address elsewhere is not followed,
- * so that whoever answers for the name cannot make this process call into its network; a CA would not follow it either.
+ * The name's own addresses may be private. A redirect at a private address is followed only to the same name and path
+ * (http to https), and one to a private address not at all, so that whoever answers for the name, or has its DNS, cannot
+ * make this process call into its network; a public CA would not get there either.
  *
  * @throws `TypeError` if an option is unknown or out of range.
  *
@@ -153,8 +154,7 @@ export function createPreflight(options: PreflightOptions | false = {}): Preflig
           try {
             const seen = await withDeadline(
               limit(() => late),
-              (inner) =>
-                lookAtHttpChallenge({ challenge, address, addresses, httpPort, httpsPort, resolve, signal: inner }),
+              (inner) => lookAtHttpChallenge({ challenge, address, httpPort, httpsPort, resolve, signal: inner }),
             )
             return { address, ...seen }
           } catch (error) {

@@ -42,8 +42,9 @@ const headerBytes = magic.length + keyIdBytes + nonceBytes
  * is written the next time; keep the old key until every certificate has been renewed.
  *
  * `get` rejects with `ERR_STORE_UNAVAILABLE` when the value was written with a key that is not given here: nothing is
- * damaged then, and nothing must be ordered anew because of a wrong setting. It rejects with `ERR_STORE_CORRUPT` when the
- * key fits and the value does not: it was changed, moved, or never encrypted.
+ * damaged then, and nothing must be ordered anew because of a wrong setting. The same goes for a value that was never
+ * encrypted: to turn encryption on, begin with an empty store, and put what the old one holds into it. `get` rejects with
+ * `ERR_STORE_CORRUPT` when the key fits and the value does not: it was changed, cut or moved.
  *
  * @param store - The store to wrap. It is closed by `close` of the wrapper.
  * @param key - The key, or a list of keys.
@@ -58,10 +59,17 @@ export function encryptedStore(store: CertStore, key: StoreEncryptionKey | reado
 
   function decrypt(storeKey: StoreKey, stored: StoredValue): StoredValue {
     const bytes = Buffer.from(stored.value.buffer, stored.value.byteOffset, stored.value.length)
-    const failure = (code: StoreError['code'], why: string): StoreError =>
-      new StoreError({ code, message: `${name}: ${storeKey} ${why}`, store: name, key: storeKey })
-    if (bytes.length < headerBytes + tagBytes || !bytes.subarray(0, magic.length).equals(magic)) {
-      throw failure('ERR_STORE_CORRUPT', 'is not an encrypted value; was the store used without encryption?')
+    const failure = (code: StoreError['code'], why: string, damaged?: StoredValue): StoreError =>
+      new StoreError({ code, message: `${name}: ${storeKey} ${why}`, store: name, key: storeKey, damaged })
+    if (!bytes.subarray(0, magic.length).equals(magic.subarray(0, bytes.length))) {
+      throw failure(
+        'ERR_STORE_UNAVAILABLE',
+        'is not an encrypted value, and is left as it is; was the store used without encryption? ' +
+          'Go on without it, or copy what the plain store holds into an empty encrypted one',
+      )
+    }
+    if (bytes.length < headerBytes + tagBytes) {
+      throw failure('ERR_STORE_CORRUPT', 'was cut short after it was encrypted', stored)
     }
     const header = bytes.subarray(0, headerBytes)
     const id = header.subarray(magic.length, magic.length + keyIdBytes).toString('hex')
@@ -79,7 +87,7 @@ export function encryptedStore(store: CertStore, key: StoreEncryptionKey | reado
       const plain = Buffer.concat([decipher.update(bytes.subarray(headerBytes, -tagBytes)), decipher.final()])
       return { value: new Uint8Array(plain), revision: stored.revision }
     } catch {
-      throw failure('ERR_STORE_CORRUPT', 'was changed or moved after it was encrypted; the key does fit')
+      throw failure('ERR_STORE_CORRUPT', 'was changed or moved after it was encrypted; the key does fit', stored)
     }
   }
 

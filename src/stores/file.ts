@@ -13,7 +13,7 @@ import { errorCode, syncDirectory } from '../internal/atomic-file.js'
 import { systemFiles, type FileSystem } from '../internal/file-system.js'
 import { assertDuration, assertOptions, assertPath } from '../internal/options.js'
 import type { CertStore, StoreKey, StoreLock } from './cert-store.js'
-import { largestEntryBytes, type Entry } from './file/entry-format.js'
+import { largestEntryBytes, type DamagedEntry, type Entry } from './file/entry-format.js'
 import { entryFiles, sweepLeftovers, type EntryFiles } from './file/entry-files.js'
 import { isProvenDead, processIdentity } from '../internal/process-identity.js'
 import { takeLease, type LeaseCell, type LeaseObservations } from './lease.js'
@@ -60,7 +60,8 @@ const name = 'file'
  * PostgreSQL or Kubernetes store to share between machines.
  *
  * Rejects with `ERR_STORE_UNAVAILABLE` when the disk is full, read-only, or the directory is not ours to write or gone;
- * with `ERR_STORE_CORRUPT`, naming the file, when a file was damaged. A damaged value can be overwritten and deleted.
+ * with `ERR_STORE_CORRUPT`, naming the file, when a file was damaged. A damaged value can be overwritten and deleted; the
+ * first MiB of it comes with the error.
  *
  * @param options - See {@link FileStoreOptions}. Validated and copied; later changes have no effect.
  * @returns A store named `file`.
@@ -123,12 +124,13 @@ export function fileStore(options: FileStoreOptions): CertStore {
     })
   }
 
-  function corrupt(key: string, path: string, damage: string): StoreError {
+  function corrupt(key: string, path: string, { damage, raw, revision }: DamagedEntry): StoreError {
     return new StoreError({
       code: 'ERR_STORE_CORRUPT',
       message: `${name}: ${key} cannot be read: ${path} ${damage}; restore the file or remove it`,
       store: name,
       key,
+      damaged: raw && { value: raw, revision },
     })
   }
 
@@ -159,7 +161,7 @@ export function fileStore(options: FileStoreOptions): CertStore {
         const entry = await entries.read(key)
         context.signal.throwIfAborted()
         if (entry === undefined) return undefined
-        if ('damage' in entry) throw corrupt(key, entries.path(key), entry.damage)
+        if ('damage' in entry) throw corrupt(key, entries.path(key), entry)
         return { value: entry.value, revision: entry.revision }
       }),
     put(key, value, context, { ifRevision } = {}) {

@@ -2,8 +2,9 @@
  * A lease: a lock that ends by itself, kept in one value that is changed by compare-and-set only.
  *
  * No two processes ever compare their clocks. Each renewal gives the value a new revision; whoever wants the lease
- * takes it over once it has itself seen one and the same revision for the whole life of the lease. A holder that was
- * stopped cannot renew, and cannot release, what somebody else holds by then: its compare-and-set fails.
+ * takes it over once it has itself seen one and the same revision for the whole life of the lease. It has to look several
+ * times for that: a step of its clock counts for a third of the life at most. A holder that was stopped cannot renew, and
+ * cannot release, what somebody else holds by then: its compare-and-set fails.
  *
  * @module
  */
@@ -21,8 +22,11 @@ export interface LeaseCell {
   write(value: Uint8Array, ifRevision: Revision | null): Promise<Revision>
 }
 
-/** How long a revision has been seen. One map per store instance, by the name of the lock. */
-export type LeaseObservations = Map<string, { readonly revision: Revision; readonly since: number }>
+/** How long a revision has been seen, up to the last look. One map per store instance, by the name of the lock. */
+export type LeaseObservations = Map<
+  string,
+  { readonly revision: Revision; readonly unchangedMs: number; readonly lookedAt: number }
+>
 
 /** Parts of {@link takeLease}. */
 export interface LeaseOptions {
@@ -97,12 +101,15 @@ async function isOver(revision: Revision, lease: Lease, options: LeaseOptions): 
   if (lease.holder !== undefined && (await isDead?.(lease.holder)) === true) return true
   const now = clock.now()
   const observed = observations.get(name)
-  if (observed?.revision !== revision || observed.since > now) {
-    // First seen, renewed since, or the clock was set back.
-    observations.set(name, { revision, since: now })
-    return false
+  let unchangedMs = 0
+  if (observed?.revision === revision) {
+    // The clock may have been set. A holder trusts its lease for two thirds of its life, so that one step, which counts
+    // for a third, cannot end a lease that is still trusted.
+    const sinceLookMs = Math.max(0, now - observed.lookedAt)
+    unchangedMs = observed.unchangedMs + Math.min(sinceLookMs, lease.ttlMs / 3)
   }
-  return now - observed.since >= lease.ttlMs
+  observations.set(name, { revision, unchangedMs, lookedAt: now })
+  return unchangedMs >= lease.ttlMs
 }
 
 function holdLease(lease: Lease, first: Revision, takenAt: number, options: LeaseOptions): StoreLock {

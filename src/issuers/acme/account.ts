@@ -7,7 +7,7 @@
  */
 import { createHash } from 'node:crypto'
 import { generatePrivateKey, importPrivateKey, type KeyAlgorithm } from '../../core/private-key.js'
-import { recordCodec, type RecordCodec } from '../../core/record.js'
+import { recordCodec, type RecordCodec, type RecordFields } from '../../core/record.js'
 import { AcmeError, HttpError } from '../../errors.js'
 import { storeKey, type StoreKey } from '../../stores/cert-store.js'
 import type { IssuerContext } from '../issuer.js'
@@ -15,7 +15,7 @@ import { accountKey, type AccountKey } from './account-key.js'
 import type { AcmeSigner, AcmeTransport } from './acme-transport.js'
 import { isProblem, printable, protocolError } from './problem.js'
 import { singleFlight } from './single-flight.js'
-import { changeRecord, isCorrupt, quarantineRecord, readRecord, type Stored } from './stored-record.js'
+import { changeRecord, readRecord, readSound } from './stored-record.js'
 
 /** An account as seen from outside. */
 export interface AcmeAccount {
@@ -72,10 +72,10 @@ interface Signing {
 
 const codec: RecordCodec<AccountRecord> = recordCodec('acme-account', (fields) => ({
   directoryUrl: fields.text('directoryUrl'),
-  keyPem: fields.optional('keyPem', (name) => fields.text(name)),
+  keyPem: fields.optional('keyPem', (name) => readKey(fields, name)),
   thumbprint: fields.text('thumbprint'),
   accountUrl: fields.optional('accountUrl', (name) => fields.text(name)),
-  nextKeyPem: fields.optional('nextKeyPem', (name) => fields.text(name)),
+  nextKeyPem: fields.optional('nextKeyPem', (name) => readKey(fields, name)),
   nextKeyAt: fields.optional('nextKeyAt', (name) => fields.number(name)),
   createdAt: fields.number('createdAt'),
 }))
@@ -128,7 +128,7 @@ export function accountKeeper(options: AccountKeeperOptions, transport: AcmeTran
 
   /** The record, with a key unless the caller has one. Whoever creates it first wins; everybody uses that key. */
   async function readOrCreate(context: IssuerContext): Promise<{ record: AccountRecord; created: boolean }> {
-    const stored = await readSound(context)
+    const stored = await readSound(recordKey, codec, context)
     const usable = (value: AccountRecord | undefined): value is AccountRecord =>
       value !== undefined && (own !== undefined || value.keyPem !== undefined)
     if (usable(stored.value)) return { record: stored.value, created: false }
@@ -147,20 +147,6 @@ export function accountKeeper(options: AccountKeeperOptions, transport: AcmeTran
     await observe('account.stored')
     // The caller's own key may be registered already.
     return { record, created: own === undefined && record === fresh }
-  }
-
-  async function readSound(context: IssuerContext): Promise<Stored<AccountRecord>> {
-    try {
-      const stored = await readRecord(recordKey, codec, context)
-      for (const pem of [stored.value?.keyPem, stored.value?.nextKeyPem]) {
-        if (pem !== undefined && digestOf(pem) !== remembered?.digest) importPrivateKey(pem)
-      }
-      return stored
-    } catch (error) {
-      if (!isCorrupt(error) && !(error instanceof TypeError)) throw error
-      await quarantineRecord(recordKey, context)
-      return { value: undefined, revision: null }
-    }
   }
 
   /** Finds or creates the account of the stored key, and stores its URL. */
@@ -355,6 +341,13 @@ export function accountKeeper(options: AccountKeeperOptions, transport: AcmeTran
       await clock.sleep(lockPollMs, { signal })
     }
   }
+}
+
+/** A key that cannot be used is damage like any other. */
+function readKey(fields: RecordFields, name: string): string {
+  const pem = fields.text(name)
+  importPrivateKey(pem)
+  return pem
 }
 
 /** To recognise a key without keeping its text. */

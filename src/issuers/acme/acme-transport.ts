@@ -57,6 +57,13 @@ export interface SignedRequest extends RequestParts {
   readonly bindExternalAccount?: boolean | undefined
   /** @defaultValue 'json' */
   readonly answer?: 'json' | 'chain' | 'any' | undefined
+  /**
+   * Whether its answer is waited for, within the time-out of a request, also after an abort: only the answer says where
+   * to find what the CA has made.
+   *
+   * @defaultValue false
+   */
+  readonly uninterrupted?: boolean | undefined
 }
 
 /** An answer with a status below 300. */
@@ -174,8 +181,11 @@ export function acmeTransport(options: AcmeTransportOptions): AcmeTransport {
         // signal, clock and limits.
         const bound: AcmeClientHttp = Object.assign(Object.create(http) as AcmeClientHttp, {
           getNonce: () => nonces.take(context.clock, context.signal, (signal) => newNonce({ ...context, signal })),
-          request: (target: string, _method: string, { data }: { readonly data?: object }) =>
-            exchange('POST', target, JSON.stringify(data), answer, context),
+          request: async (target: string, _method: string, { data }: { readonly data?: object }) => {
+            context.signal.throwIfAborted()
+            const signal = request.uninterrupted === true ? new AbortController().signal : context.signal
+            return exchange('POST', target, JSON.stringify(data), answer, { ...context, signal })
+          },
         })
         return withRetries(request, context, () =>
           bound.signedRequest(url, payload === null ? null : { ...payload }, {

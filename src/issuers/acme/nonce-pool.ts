@@ -78,7 +78,10 @@ export function noncePool(): NoncePool {
       const onAbort = (): void => {
         waiters.delete(waiter)
         waiter.reject(signal.reason)
-        if (waiters.size === 0) for (const fetching of fetches) fetching.abort(signal.reason)
+        if (waiters.size > 0) return
+        for (const fetching of fetches) fetching.abort(signal.reason)
+        // Whoever comes next asks anew.
+        fetches.clear()
       }
       signal.addEventListener('abort', onAbort, { once: true })
       waiters.add(waiter)
@@ -92,12 +95,15 @@ export function noncePool(): NoncePool {
       const fetching = new AbortController()
       fetches.add(fetching)
       void fetchNonce(fetching.signal)
-        .finally(() => fetches.delete(fetching))
         .then(
           (nonce) => {
+            fetches.delete(fetching)
             pool.put(nonce, clock)
           },
-          (error: unknown) => first()?.reject(error),
+          (error: unknown) => {
+            // One that was given up is nobody's failure.
+            if (fetches.delete(fetching)) first()?.reject(error)
+          },
         )
         .then(() => {
           refill(clock, fetchNonce)

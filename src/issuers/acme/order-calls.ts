@@ -36,6 +36,7 @@ export interface OrderCallsOptions {
 
 /** Requests about one order. */
 export interface OrderCalls {
+  /** Resolves also after an abort, once the request is on its way: nobody else can say where the order is. */
   create(newOrderUrl: string, payload: Readonly<Record<string, unknown>>): Promise<PlacedOrder>
   read(url: string, signal?: AbortSignal): Promise<OrderReply>
   /**
@@ -73,7 +74,7 @@ export function orderCalls(options: OrderCallsOptions): OrderCalls {
 
   const calls: OrderCalls = {
     async create(url, payload) {
-      const request = { url, what: `new ${what}`, payload, account, repeatable: false }
+      const request = { url, what: `new ${what}`, payload, account, repeatable: false, uninterrupted: true }
       const { headers, data } = await session.signer.send(request, context)
       return { url: read.url(headers['location'], `new ${what}`), order: read.order(data, `new ${what}`) }
     },

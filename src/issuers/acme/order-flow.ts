@@ -50,7 +50,12 @@ interface OrderRun {
   /** Epoch milliseconds. */
   readonly deadlineAt: number
   readonly context: IssuerContext
+  /** Lets the caller of an order that is aborted wait for the end of this. */
+  unbroken<T>(work: Promise<T>): Promise<T>
 }
+
+/** For a new order to get into the journal after an abort; longer than the time-out of a request. */
+const placingGraceMs = 60_000
 
 /** Obtains a certificate with this account. */
 export async function obtainCertificate(
@@ -70,17 +75,25 @@ export async function obtainCertificate(
     (challenge, checking) => preflight.check(challenge, checking),
   )
   const deadlineAt = clock.now() + ms
+  let placing: Promise<unknown> | undefined
+  const unbroken = <T>(work: Promise<T>): Promise<T> => {
+    placing = work
+    return work
+  }
   const onTimeout = (): Error => orderTimeout(what, ms, journal.record?.orderUrl, new Date(clock.now() + 10_000))
   try {
     return await withDeadline({ clock, signal, ms, onTimeout }, (inner) => {
       const running = { ...context, signal: inner }
-      return orderFlow({ request, session, services, journal, presentations, what, deadlineAt, context: running })
+      const parts = { request, session, services, journal, presentations, what, deadlineAt, unbroken }
+      return orderFlow({ ...parts, context: running })
     })
   } catch (error) {
     if (!(error instanceof DeadEnd)) throw error
     await abandon(journal, context)
     throw error.error
   } finally {
+    // The next attempt must find what this one has ordered.
+    if (placing !== undefined) await withGrace(placing, context)
     await presentations.cleanUp(context)
   }
 }
@@ -103,7 +116,8 @@ async function orderFlow(run: OrderRun): Promise<IssuedChain> {
     if (isWanted(chain)) return chain
     logger.info('finished order is for another request, ordering anew', { orderUrl: resumed.url })
   }
-  const { url, order } = resumed !== undefined && !isFinalized(resumed.order) ? resumed : await place()
+  const { url, order } = resumed !== undefined && !isFinalized(resumed.order) ? resumed : await run.unbroken(place())
+  signal.throwIfAborted()
   const { identifiers } = request
   const { thumbprint } = session
   const authorizing = { calls, presentations, guard, solvers, identifiers, thumbprint, what, observe, context }
@@ -239,6 +253,13 @@ async function orderFlow(run: OrderRun): Promise<IssuedChain> {
       return false
     }
   }
+}
+
+/** Waits for work to end, however it does, but not for ever. */
+async function withGrace(work: Promise<unknown>, { clock }: IssuerContext): Promise<void> {
+  const { signal } = new AbortController()
+  const onTimeout = (): Error => new Error('the order was not placed in time')
+  await withDeadline({ clock, signal, ms: placingGraceMs, onTimeout }, () => work).catch(() => undefined)
 }
 
 async function abandon(journal: OrderJournal, context: IssuerContext): Promise<void> {

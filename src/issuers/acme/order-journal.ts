@@ -13,7 +13,7 @@ import type { ChallengeType } from '../../solvers/challenge-solver.js'
 import { storeKey, type StoreKey } from '../../stores/cert-store.js'
 import type { IssuerContext } from '../issuer.js'
 import type { ChallengeSeed } from './challenge.js'
-import { isConflict, isCorrupt, quarantineRecord, readRecord, writeRecord, type Stored } from './stored-record.js'
+import { isConflict, readSound, writeRecord } from './stored-record.js'
 
 /** A challenge that may be visible to the CA, and who made it so. */
 export interface PresentedChallenge extends ChallengeSeed {
@@ -82,7 +82,7 @@ export async function openOrderJournal(
   context: IssuerContext,
 ): Promise<OrderJournal> {
   const key: StoreKey = storeKey('orders', issuerId, certificate)
-  let stored = await readSound(context)
+  let stored = await readSound(key, codec, context)
 
   return {
     get record() {
@@ -106,16 +106,6 @@ export async function openOrderJournal(
     },
   }
 
-  async function readSound(reading: IssuerContext): Promise<Stored<OrderRecord>> {
-    try {
-      return await readRecord(key, codec, reading)
-    } catch (error) {
-      if (!isCorrupt(error)) throw error
-      await quarantineRecord(key, reading)
-      return { value: undefined, revision: null }
-    }
-  }
-
   async function tryWrite(record: OrderRecord, writing: IssuerContext): Promise<boolean> {
     try {
       stored = await writeRecord(key, codec, record, stored.revision, writing)
@@ -127,7 +117,7 @@ export async function openOrderJournal(
   }
 
   async function sameOrder(orderUrl: string, reading: IssuerContext): Promise<boolean> {
-    stored = await readSound(reading)
+    stored = await readSound(key, codec, reading)
     return stored.value?.orderUrl === orderUrl
   }
 }

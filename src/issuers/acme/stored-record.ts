@@ -4,8 +4,8 @@
  * @module
  */
 import type { RecordCodec } from '../../core/record.js'
-import { StoreError } from '../../errors.js'
-import type { Revision, StoreKey } from '../../stores/cert-store.js'
+import { CertError, StoreError } from '../../errors.js'
+import { storeKey, type Revision, type StoreKey } from '../../stores/cert-store.js'
 import type { IssuerContext } from '../issuer.js'
 
 /** A record as it was read. */
@@ -26,7 +26,13 @@ export async function readRecord<Value>(
 ): Promise<Stored<Value>> {
   const stored = await context.store.get(key, context)
   if (stored === undefined) return { value: undefined, revision: null }
-  return { value: codec.decode(stored.value, { store: context.store.name, key }), revision: stored.revision }
+  try {
+    return { value: codec.decode(stored.value, { store: context.store.name, key }), revision: stored.revision }
+  } catch (error) {
+    if (!(error instanceof StoreError) || error.code !== 'ERR_STORE_CORRUPT') throw error
+    const { code, message, store } = error
+    throw new StoreError({ code, message, store, key, damaged: stored, cause: error.cause })
+  }
 }
 
 /** Writes a record over the one that was read. @throws {@link StoreError} `ERR_STORE_CONFLICT` when there is another by now */
@@ -66,20 +72,41 @@ export async function changeRecord<Value>(
 
 /** Whether somebody else has written in between. */
 export function isConflict(error: unknown): boolean {
-  return error instanceof StoreError && error.code === 'ERR_STORE_CONFLICT'
+  return CertError.isInstance(error) && error.code === 'ERR_STORE_CONFLICT'
 }
 
-/** Puts a damaged record aside, so that a new one can take its place and a person can look at the old one. */
-export async function quarantineRecord(key: StoreKey, context: IssuerContext): Promise<void> {
-  const damaged = await context.store.get(key, context)
-  if (damaged === undefined) return
-  const name: StoreKey = `quarantine/${encodeURIComponent(key)}/${String(context.clock.now())}`
-  await context.store.put(name, damaged.value, context)
-  await context.store.delete(key, context, { ifRevision: damaged.revision })
-  context.logger.error('damaged record was put aside', { key, quarantine: name })
+/**
+ * Reads a record. A damaged one is put aside, for a person to look at, and there is none then; one that cannot be kept
+ * is left where it is. One written by a newer evercert is not damaged.
+ *
+ * @throws {@link StoreError}
+ */
+export async function readSound<Value>(
+  key: StoreKey,
+  codec: RecordCodec<Value>,
+  context: IssuerContext,
+): Promise<Stored<Value>> {
+  try {
+    return await readRecord(key, codec, context)
+  } catch (error) {
+    if (!CertError.isInstance(error) || error.code !== 'ERR_STORE_CORRUPT' || error.damaged === undefined) throw error
+    await quarantine(key, error.damaged, context)
+    return { value: undefined, revision: null }
+  }
 }
 
-/** Whether the bytes are no record at all. One written by a newer evercert is not damaged. */
-export function isCorrupt(error: unknown): boolean {
-  return error instanceof StoreError && error.code === 'ERR_STORE_CORRUPT'
+async function quarantine(
+  key: StoreKey,
+  damaged: NonNullable<StoreError['damaged']>,
+  context: IssuerContext,
+): Promise<void> {
+  const copy = storeKey('quarantine', key, String(context.clock.now()))
+  await context.store.put(copy, damaged.value, context)
+  try {
+    await context.store.delete(key, context, { ifRevision: damaged.revision as Revision })
+  } catch (error) {
+    // Somebody else has replaced it: the next write, which only creates, will find out.
+    if (!isConflict(error)) throw error
+  }
+  context.logger.error('damaged record was put aside', { key, quarantine: copy })
 }

@@ -9,7 +9,7 @@ import { recordCodec, type RecordCodec } from '../../core/record.js'
 import { RateLimitedError } from '../../errors.js'
 import { storeKey, type StoreKey } from '../../stores/cert-store.js'
 import type { IssuerContext } from '../issuer.js'
-import { changeRecord, isCorrupt, quarantineRecord, readRecord } from './stored-record.js'
+import { changeRecord, readSound } from './stored-record.js'
 
 /** Remembers failed validations of one issuer, in the store. */
 export interface ValidationGuard {
@@ -41,18 +41,9 @@ const windowMs = 3_600_000
 /** Makes a {@link ValidationGuard}. */
 export function validationGuard(issuerId: string): ValidationGuard {
   const key: StoreKey = storeKey('challenges', issuerId, 'failed-validations')
-  const read = async (context: IssuerContext): Promise<FailureRecord | undefined> => {
-    try {
-      return (await readRecord(key, codec, context)).value
-    } catch (error) {
-      if (!isCorrupt(error)) throw error
-      await quarantineRecord(key, context)
-      return undefined
-    }
-  }
   return {
     async check(identifiers, context) {
-      const record = await read(context)
+      const { value: record } = await readSound(key, codec, context)
       if (record === undefined) return
       const now = context.clock.now()
       const blocked = identifiers.flatMap((identifier) => {
@@ -70,7 +61,7 @@ export function validationGuard(issuerId: string): ValidationGuard {
       })
     },
     async recordFailures(identifiers, context) {
-      await read(context)
+      const stored = await readSound(key, codec, context)
       const now = context.clock.now()
       const failed = new Set(identifiers.map(identifierKey))
       const change = (record: FailureRecord | undefined): FailureRecord => {
@@ -82,7 +73,7 @@ export function validationGuard(issuerId: string): ValidationGuard {
         }))
         return { entries: [...kept, ...added] }
       }
-      await changeRecord(key, codec, change, context)
+      await changeRecord(key, codec, change, context, stored)
     },
   }
 }

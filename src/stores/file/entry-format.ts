@@ -9,10 +9,20 @@ import type { Revision } from '../cert-store.js'
 /** Far above any record of evercert; a larger file is not one of ours. */
 export const largestEntryBytes: number = 16 * 1024 * 1024
 
+/** Of a damaged file. Also far above any record, and small enough to be put elsewhere as a value. */
+const shownBytes = 1024 * 1024
+
 /** A file that was read: whole, or damaged in a way a person can be told. */
-export type Entry =
-  | { readonly key: string; readonly revision: Revision; readonly value: Uint8Array }
-  | { readonly damage: string; readonly revision: Revision }
+export type Entry = { readonly key: string; readonly revision: Revision; readonly value: Uint8Array } | DamagedEntry
+
+/** What is there instead of an entry. */
+export interface DamagedEntry {
+  /** Continues the sentence "the file ...". */
+  readonly damage: string
+  readonly revision: Revision
+  /** `undefined` when it was not read, being a link, a directory or too large. */
+  readonly raw: Uint8Array | undefined
+}
 
 const header = /^evercert-entry 1 (([0-9a-f]{32}) (\d{1,9}) (\d{1,9})) ([0-9a-f]{64})\n/
 
@@ -42,9 +52,14 @@ export function decodeEntry(bytes: Uint8Array, key?: string): Entry {
   return { key: storedKey, revision: revision as Revision, value }
 }
 
-/** A damaged entry has a revision too, so that exactly this damage can be replaced by compare-and-set. */
-export function damaged(damage: string, evidence: Uint8Array | string): Entry {
-  return { damage, revision: `damaged-${createHash('sha256').update(evidence).digest('hex')}` as Revision }
+/**
+ * A damaged entry has a revision too, so that exactly this damage can be replaced by compare-and-set. `evidence`: the
+ * bytes of the file, or words for what is no file of ours.
+ */
+export function damaged(damage: string, evidence: Uint8Array | string): DamagedEntry {
+  const revision = `damaged-${createHash('sha256').update(evidence).digest('hex')}` as Revision
+  const raw = typeof evidence === 'string' ? undefined : Uint8Array.from(evidence.subarray(0, shownBytes))
+  return { damage, revision, raw }
 }
 
 function checksum(fields: string, body: Uint8Array): string {

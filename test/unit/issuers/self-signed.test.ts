@@ -117,6 +117,7 @@ describe('selfSignedIssuer', () => {
     await store.put(key, damaged, used)
     const error: unknown = await issue(selfSignedIssuer(), used).catch((caught: unknown) => caught)
     expect(error).toMatchObject({ name: 'StoreError', code: 'ERR_STORE_CORRUPT', key })
+    expect((error as CertError).message).toContain(`delete ${key} from the store`)
     assertNoSecrets(error, ['canary-key', 'canary-certificate', damaged.toString()])
     // It is for a person to decide: nothing was written over it.
     expect(Buffer.from((await store.get(key, used))!.value).equals(damaged)).toBe(true)

@@ -144,14 +144,14 @@ describe('redirects', () => {
   })
 
   it('ten are followed, eleven are not', async () => {
-    const count = (request: IncomingMessage): number =>
-      Number(/\d+$/.exec(request.url === path ? '' : (request.url ?? ''))?.[0] ?? 0)
-    const chain =
-      (length: number): RequestListener =>
-      (request, response) =>
-        count(request) === length
-          ? right(request, response)
-          : to(`/hop/${String(count(request) + 1)}`)(request, response)
+    const chain = (length: number): RequestListener => {
+      let count = 0
+      return (request, response) => {
+        if (count === length) right(request, response)
+        else to(path)(request, response)
+        count += 1
+      }
+    }
     const short = await serve({ '127.0.0.1': chain(10) })
     expect((await check(optionsOf(short))).status).toBe('ready')
     const long = await serve({ '127.0.0.1': chain(11) })
@@ -161,27 +161,51 @@ describe('redirects', () => {
 
   it('to the same name stay with the address that is looked through', async () => {
     const world = await serve({
-      '127.0.0.1': to('http://www.example.com/moved'),
-      '127.0.0.2': to('http://www.example.com/moved'),
+      '127.0.0.1': to(`http://www.example.com${path}`),
+      '127.0.0.2': to(`http://www.example.com${path}`),
     })
     await failure(check(optionsOf(world)))
     expect(world.visited.filter((address) => address === '127.0.0.1').length).toBe(11)
     expect(world.visited.filter((address) => address === '127.0.0.2').length).toBe(11)
   })
 
-  it('to another name look that up, and may come to an address of the first', async () => {
-    const world = await serve({
-      '127.0.0.1': (request, response) =>
-        (request.headers.host === 'central.example' ? right : to(`http://central.example${path}`))(request, response),
-    })
-    const asked: string[] = []
-    const resolve = async (hostname: string): Promise<string[]> => {
-      asked.push(hostname)
-      return ['127.0.0.1']
-    }
-    expect((await check({ ...optionsOf(world), resolve })).status).toBe('ready')
-    expect(asked).toEqual(['www.example.com', 'central.example'])
-  })
+  it.each([
+    ['another name', 'http://meta.example/latest/meta-data', 'its address is not a public one'],
+    ['another name with the same path', `http://meta.example${path}`, 'its address is not a public one'],
+    ['another path', '/latest/meta-data', 'another path at an address that is not a public one'],
+    ['the same path with a query', `${path}?action=drop`, 'another path at an address that is not a public one'],
+  ])(
+    'to %s do not lead to a private address of the name itself, which others may have chosen',
+    async (_, location, why) => {
+      const world = await serve({
+        '127.0.0.1': (request, response) => {
+          if (request.url === path && request.headers.host === 'www.example.com') to(location)(request, response)
+          else response.end('secret of the machine')
+        },
+      })
+      const asked: string[] = []
+      const resolve = async (hostname: string): Promise<string[]> => {
+        asked.push(hostname)
+        return ['127.0.0.1']
+      }
+      const { message } = await failure(check({ ...optionsOf(world), resolve }))
+      expect(message).toContain(why)
+      expect(message).not.toContain('secret of the machine')
+      expect(world.requests.length).toBe(1)
+      expect(asked).toEqual(['www.example.com', ...(location.startsWith('/') ? [] : ['meta.example'])])
+    },
+  )
+
+  it.each(['169.254.7.7', '::ffff:169.254.7.7', '64:ff9b::a9fe:707', 'fe80::1'])(
+    'or none, nothing is asked of the link-local address %s',
+    async (address) => {
+      const world = await serve({ '127.0.0.1': right })
+      const { message } = await failure(
+        check({ ...optionsOf(world), resolve: () => Promise.resolve(['127.0.0.1', address]) }),
+      )
+      expect(message).toContain(`${address}: a link-local address, which no CA can reach`)
+    },
+  )
 
   it.each([
     ['a loopback address', 'http://127.0.0.9/', []],
@@ -189,6 +213,9 @@ describe('redirects', () => {
     ['a mapped address', 'http://[::ffff:169.254.169.254]/', []],
     ['the metadata service', 'http://169.254.169.254/latest/meta-data/', []],
     ['a private network', 'http://10.0.0.1/', []],
+    ['a private address behind NAT64', 'http://[64:ff9b::7f00:9]/', []],
+    ['a private address behind 6to4', 'http://[2002:7f00:9::1]/', []],
+    ['a site-local address', 'http://[fec0::1]/', []],
     ['a unique local address', 'http://[fd00::1]/', []],
     ['a name of a private address', 'http://internal.example/', ['10.1.2.3']],
     ['a name of a public and a private address', 'http://rebound.example/', ['192.0.2.1', '127.0.0.9']],

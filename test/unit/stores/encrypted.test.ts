@@ -1,6 +1,7 @@
 import { createSecretKey, generateKeyPairSync, randomBytes } from 'node:crypto'
 import { inspect } from 'node:util'
 import { describe, expect, it } from 'vitest'
+import { StoreError } from '../../../src/errors.js'
 import type { CertStore, StoreKey } from '../../../src/stores/cert-store.js'
 import { encryptedStore } from '../../../src/stores/encrypted.js'
 import { memoryStore } from '../../../src/stores/memory.js'
@@ -78,11 +79,15 @@ describe('encryptedStore', () => {
       const changed = Uint8Array.from(raw)
       changed[index] = (changed[index] ?? 0) ^ 1
       await inner.put(www, changed, context)
-      // Bytes 4 to 12 say which key was used.
-      const code = index >= 4 && index < 12 ? 'ERR_STORE_UNAVAILABLE' : 'ERR_STORE_CORRUPT'
+      // Bytes 0 to 4 say that it is encrypted at all, 4 to 12 with which key.
+      const code = index < 12 ? 'ERR_STORE_UNAVAILABLE' : 'ERR_STORE_CORRUPT'
       await expect(stored(store), `byte ${String(index)}`).rejects.toMatchObject({ code })
-      await inner.put(www, raw.subarray(0, index), context)
-      await expect(stored(store), `cut at ${String(index)}`).rejects.toMatchObject({ code: 'ERR_STORE_CORRUPT' })
+      const cut = raw.subarray(0, index)
+      const revision = await inner.put(www, cut, context)
+      await expect(stored(store), `cut at ${String(index)}`).rejects.toMatchObject({
+        code: 'ERR_STORE_CORRUPT',
+        damaged: { value: Uint8Array.from(cut), revision },
+      })
     }
   })
 
@@ -94,13 +99,21 @@ describe('encryptedStore', () => {
     await expect(stored(store, 'certificates/api')).rejects.toMatchObject({ code: 'ERR_STORE_CORRUPT' })
   })
 
-  it('says so when the store was used without encryption', async () => {
+  it('says so when the store was used without encryption, and calls nothing damaged that has to be kept', async () => {
     const inner = memoryStore()
     await inner.put(www, Buffer.from('{"schema":1,"kind":"certificate","privateKeyPem":"x"}'), context)
     await expect(stored(encryptedStore(inner, randomBytes(32)))).rejects.toMatchObject({
-      code: 'ERR_STORE_CORRUPT',
+      code: 'ERR_STORE_UNAVAILABLE',
+      damaged: undefined,
       message: expect.stringContaining('was the store used without encryption?') as unknown,
     })
+  })
+
+  it('passes on what the store underneath found damaged', async () => {
+    const damaged = { value: Buffer.from('torn'), revision: 'damaged-1' }
+    const error = new StoreError({ code: 'ERR_STORE_CORRUPT', message: 'torn', store: 'inner', key: www, damaged })
+    const inner: CertStore = { ...memoryStore(), get: () => Promise.reject(error) }
+    await expect(stored(encryptedStore(inner, randomBytes(32)))).rejects.toMatchObject({ damaged })
   })
 
   it('shows its key nowhere', async () => {

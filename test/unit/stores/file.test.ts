@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { StoreError } from '../../../src/errors.js'
-import { storeKey, type CertStore, type StoreKey } from '../../../src/stores/cert-store.js'
+import { storeKey, type CertStore, type Revision, type StoreKey } from '../../../src/stores/cert-store.js'
 import { fileStore } from '../../../src/stores/file.js'
 import { encodeEntry, largestEntryBytes } from '../../../src/stores/file/entry-format.js'
 import { keyName } from '../../../src/stores/file/key-name.js'
@@ -236,6 +236,41 @@ describe('a damaged file', () => {
     await store.delete(key, context)
     await store.put(key, bytes('again'), context, { ifRevision: null })
     expect(text(await store.get(key, context))).toBe('again')
+  })
+
+  it.each(damages.slice(0, 9))('%s is handed out as it is, and replaced by its revision', async (_, damage) => {
+    const directory = await freshDirectory()
+    const store = fileStore({ directory })
+    await store.put(key, bytes('secret value'), context)
+    const path = join(directory, 'certificates+www.entry')
+    await damage(path)
+    const found = (await rejection(store.get(key, context))) as StoreError
+    const raw = await readFile(path)
+    expect(raw.equals(found.damaged?.value ?? bytes('none'))).toBe(true)
+    expect(inspect(found)).not.toContain('secret value')
+
+    const ifRevision = found.damaged?.revision as Revision
+    const conflict = { code: 'ERR_STORE_CONFLICT' }
+    await writeFile(path, Buffer.concat([raw, bytes('damaged further')]))
+    expect(await rejection(store.put(key, bytes('x'), context, { ifRevision }))).toMatchObject(conflict)
+    expect(await rejection(store.delete(key, context, { ifRevision }))).toMatchObject(conflict)
+    await writeFile(path, raw)
+    await fileStore({ directory }).put(key, bytes('again'), context, { ifRevision })
+    expect(text(await store.get(key, context))).toBe('again')
+    expect(await rejection(store.delete(key, context, { ifRevision }))).toMatchObject(conflict)
+    await writeFile(path, raw)
+    await store.delete(key, context, { ifRevision })
+    expect(await store.get(key, context)).toBeUndefined()
+  })
+
+  it('of many MiB is handed out as far as it can be put elsewhere', async () => {
+    const directory = await freshDirectory()
+    const store = fileStore({ directory })
+    await writeFile(join(directory, 'certificates+www.entry'), Buffer.alloc(largestEntryBytes, 7))
+    const found = (await rejection(store.get(key, context))) as StoreError
+    const cut = found.damaged?.value ?? new Uint8Array()
+    expect(cut.length).toBe(1024 * 1024)
+    await store.put('quarantine/www', cut, context)
   })
 
   it('can be overwritten', async () => {
@@ -508,8 +543,10 @@ describe('locks', () => {
       await writeFile(join(directory, 'locks+www.lease'), content)
       const store = fileStore({ directory })
       expect(await store.lock?.('www', waiting, { ttlMs: 60_000 })).toBeUndefined()
-      await clock.advance(59_999)
-      expect(await store.lock?.('www', waiting, { ttlMs: 60_000 })).toBeUndefined()
+      for (const ms of [15_000, 15_000, 15_000, 14_999]) {
+        await clock.advance(ms)
+        expect(await store.lock?.('www', waiting, { ttlMs: 60_000 })).toBeUndefined()
+      }
       await clock.advance(1)
       const next = await store.lock?.('www', waiting, { ttlMs: 60_000 })
       expect(BigInt(next?.fencingToken ?? 0)).toBeGreaterThan(BigInt(first?.fencingToken ?? 0))

@@ -50,6 +50,15 @@ async function taken(from: Participant): Promise<StoreLock> {
   return lock
 }
 
+/** Looks now, after that time, and three times in between. */
+async function looksInVain(waiter: Participant, ms: number, options?: Partial<LeaseOptions>): Promise<void> {
+  expect(await waiter.take(options)).toBeUndefined()
+  for (let look = 0; look < 4; look += 1) {
+    await waiter.clock.advance(ms / 4)
+    expect(await waiter.take(options)).toBeUndefined()
+  }
+}
+
 describe('a holder', () => {
   it('renews after each third of the life', async () => {
     const cell = new TestCell()
@@ -173,9 +182,7 @@ describe('a waiter', () => {
     const first = await taken(holder)
     // An hour ahead, as clocks of containers sometimes are: that alone means nothing.
     const waiter = participant(cell, fakeClock({ now: holder.clock.now() + 3_600_000 }))
-    expect(await waiter.take()).toBeUndefined()
-    await waiter.clock.advance(ttlMs - 1)
-    expect(await waiter.take()).toBeUndefined()
+    await looksInVain(waiter, ttlMs - 1)
     await waiter.clock.advance(1)
     const second = await taken(waiter)
     expect(BigInt(second.fencingToken)).toBeGreaterThan(BigInt(first.fencingToken))
@@ -203,9 +210,9 @@ describe('a waiter', () => {
     const cell = new TestCell()
     await taken(participant(cell))
     const waiter = participant(cell)
-    expect(await waiter.take({ ttlMs: 1000 })).toBeUndefined()
-    await waiter.clock.advance(ttlMs - 1)
-    expect(await waiter.take({ ttlMs: 1000 })).toBeUndefined()
+    await looksInVain(waiter, ttlMs - 1, { ttlMs: 1000 })
+    await waiter.clock.advance(1)
+    expect(await waiter.take({ ttlMs: 1000 })).toBeDefined()
   })
 
   it('is neither stuck nor early when its clock is set back', async () => {
@@ -214,11 +221,49 @@ describe('a waiter', () => {
     const waiter = participant(cell)
     expect(await waiter.take()).toBeUndefined()
     await waiter.clock.setTime(waiter.clock.now() - 86_400_000)
-    expect(await waiter.take()).toBeUndefined()
-    await waiter.clock.advance(ttlMs - 1)
-    expect(await waiter.take()).toBeUndefined()
+    await looksInVain(waiter, ttlMs - 1)
     await waiter.clock.advance(1)
     expect(await waiter.take()).toBeDefined()
+  })
+
+  it.each([
+    ['an hour', 3_600_000],
+    ['the life of the lease', ttlMs],
+  ])('does not take over what its holder still trusts because its clock was set forward by %s', async (_, stepMs) => {
+    for (let trustedMs = 0; trustedMs < (ttlMs * 2) / 3; trustedMs += 1000) {
+      const cell = new TestCell()
+      const holder = participant(cell)
+      const lock = await taken(holder)
+      const waiter = participant(cell)
+      expect(await waiter.take()).toBeUndefined()
+      // The last renewal that succeeded was the first writing: the worst that a live holder can look like.
+      cell.onWrite = () => Promise.reject(new Error('disk is full'))
+      for (let waitedMs = 0; waitedMs < trustedMs; waitedMs += 1000) {
+        await Promise.all([holder.clock.advance(1000), waiter.clock.advance(1000)])
+        expect(await waiter.take()).toBeUndefined()
+      }
+      cell.onWrite = () => Promise.resolve()
+      await waiter.clock.setTime(waiter.clock.now() + stepMs)
+      expect(await waiter.take(), `stolen after ${String(trustedMs)} ms`).toBeUndefined()
+      expect(await waiter.take(), `stolen after ${String(trustedMs)} ms`).toBeUndefined()
+      expect(lock.signal.aborted).toBe(false)
+    }
+  })
+
+  it('that looks every 15 s replaces a dead holder within a minute and 15 s', async () => {
+    for (let firstLookMs = 0; firstLookMs < 15_000; firstLookMs += 1000) {
+      const cell = new TestCell()
+      const waiter = participant(cell)
+      await taken(participant(cell))
+      await waiter.clock.advance(firstLookMs)
+      let waitedMs = firstLookMs
+      while ((await waiter.take()) === undefined) {
+        await waiter.clock.advance(15_000)
+        waitedMs += 15_000
+      }
+      expect(waitedMs).toBeGreaterThanOrEqual(ttlMs)
+      expect(waitedMs).toBeLessThanOrEqual(ttlMs + 15_000)
+    }
   })
 
   it('does not wait for a holder that is proven dead', async () => {

@@ -1,11 +1,16 @@
+import { readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { parseCertificate } from '../../../../src/core/x509.js'
-import { CertError, type AcmeError, type RateLimitedError } from '../../../../src/errors.js'
+import { CertError, StoreError, type AcmeError, type RateLimitedError } from '../../../../src/errors.js'
 import type { AcmeIssuer } from '../../../../src/issuers/acme/index.js'
 import type { ChallengeSolver } from '../../../../src/solvers/challenge-solver.js'
+import type { CertStore } from '../../../../src/stores/cert-store.js'
+import { fileStore } from '../../../../src/stores/file.js'
 import { fakeClock } from '../../../../src/testing/fake-clock.js'
 import { assertNoSecrets } from '../../../../src/testing/recording-logger.js'
 import type { FaultAction, RequestKind } from '../../../../src/testing/test-ca/index.js'
+import { temporaryDirectory } from '../../../support/temporary-directory.js'
 import { briefClock, createWorld, prepareRequest, type World } from './world.js'
 
 const minute = 60_000
@@ -437,6 +442,109 @@ describe('resuming', () => {
     const aside: string[] = []
     for await (const key of world.store.list('quarantine/', context)) aside.push(key)
     expect(aside).toHaveLength(damaged.length)
+  })
+
+  it('leaves a damaged record alone that the store cannot hand out', async () => {
+    await using world = await createWorld()
+    const request = await prepareRequest(['www.example.com'])
+    await world.issuer().issue(request, world.context())
+    const corrupt = new StoreError({ code: 'ERR_STORE_CORRUPT', message: 'torn', store: 'memory' })
+    for (const space of ['accounts/', 'orders/']) {
+      const changes: string[] = []
+      const store: CertStore = {
+        ...world.store,
+        get: (key, context) => (key.startsWith(space) ? Promise.reject(corrupt) : world.store.get(key, context)),
+        put: (key, ...rest) => {
+          changes.push(key)
+          return world.store.put(key, ...rest)
+        },
+        delete: (key, ...rest) => {
+          changes.push(key)
+          return world.store.delete(key, ...rest)
+        },
+      }
+      expect(await failure(world.issuer().issue(request, world.context({ store })))).toBe(corrupt)
+      expect(changes).toEqual([])
+    }
+  })
+
+  it('puts aside what the store itself found damaged, and goes on', async () => {
+    const directory = await temporaryDirectory()
+    try {
+      await using world = await createWorld()
+      const store = fileStore({ directory: directory.path })
+      const request = await prepareRequest(['www.example.com'])
+      await world.issuer().issue(request, world.context({ store }))
+      const files = (await readdir(directory.path)).filter((file) => file.endsWith('.entry'))
+      expect(files.length).toBeGreaterThanOrEqual(2)
+      for (const file of files) await writeFile(join(directory.path, file), `torn ${file}`)
+      const next = await prepareRequest(['www.example.com'], { idempotencyKey: 'second' })
+      const context = world.context({ store })
+      world.check(await world.issuer().issue(next, context), next)
+      const aside: string[] = []
+      for await (const key of store.list('quarantine/', context)) {
+        aside.push(Buffer.from((await store.get(key, context))?.value ?? []).toString())
+      }
+      expect(aside.sort()).toEqual(files.map((file) => `torn ${file}`).sort())
+    } finally {
+      await directory.remove()
+    }
+  })
+
+  it('does not take a store that cannot be reached for a damaged account', async () => {
+    await using world = await createWorld()
+    const request = await prepareRequest(['www.example.com'])
+    await world.issuer().issue(request, world.context())
+    const down = new TypeError('fetch failed')
+    let fired = 0
+    const store: CertStore = {
+      ...world.store,
+      get(key, context) {
+        fired += 1
+        return fired === 1 ? Promise.reject(down) : world.store.get(key, context)
+      },
+    }
+    await expect(world.issuer().issue(request, world.context({ store }))).rejects.toBe(down)
+    expect(fired).toBe(1)
+    world.check(await world.issuer().issue(request, world.context({ store })), request)
+    expect(world.ca.accounts).toHaveLength(1)
+  })
+
+  it('puts an account aside whose key cannot be used', async () => {
+    await using world = await createWorld()
+    const context = world.context()
+    await world.issuer().issue(await prepareRequest(['www.example.com']), context)
+    for await (const key of world.store.list('accounts/', context)) {
+      const stored = Buffer.from((await world.store.get(key, context))?.value ?? []).toString()
+      await world.store.put(
+        key,
+        Buffer.from(stored.replace(/PRIVATE KEY-----[^-]*-/, 'PRIVATE KEY-----AAAA-')),
+        context,
+      )
+    }
+    const next = await prepareRequest(['www.example.com'], { idempotencyKey: 'second' })
+    world.check(await world.issuer().issue(next, context), next)
+    expect(world.ca.accounts).toHaveLength(2)
+    const aside: string[] = []
+    for await (const key of world.store.list('quarantine/', context)) aside.push(key)
+    expect(aside).toHaveLength(1)
+  })
+
+  it('finds the order again that was on its way when it was aborted', async () => {
+    await using world = await createWorld()
+    const request = await prepareRequest(['www.example.com'])
+    const fault = world.ca.faults.add({ match: { kind: 'newOrder' }, action: { type: 'slow', bytesPerSecond: 1000 } })
+    const controller = new AbortController()
+    const reason = new Error('stop')
+    const interrupted = world.issuer().issue(request, world.context({ signal: controller.signal }))
+    const outcome = interrupted.catch((error: unknown) => error)
+    while (world.ca.orders.length === 0) await new Promise((resolve) => setTimeout(resolve, 1))
+    controller.abort(reason)
+    expect(await outcome).toBe(reason)
+    expect(fault.fired).toBe(1)
+    expect(world.openChallenges).toEqual([])
+    world.check(await world.issuer().issue(request, world.context()), request)
+    expect(world.ca.orders).toHaveLength(1)
   })
 
   it('ends an order that takes too long, to be resumed', async () => {

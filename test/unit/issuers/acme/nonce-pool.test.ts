@@ -104,4 +104,21 @@ describe('noncePool', () => {
     await outcomes
     expect(open.map(({ signal: inner }) => inner.aborted)).toEqual([true, true])
   })
+
+  it('tells nobody else why somebody has aborted', async () => {
+    const clock = fakeClock()
+    const pool = noncePool()
+    const { open, fetchNonce } = manualFetch()
+    const controller = new AbortController()
+    const left = pool.take(clock, controller.signal, fetchNonce)
+    const reason = new Error('stop')
+    controller.abort(reason)
+    const stayed = pool.take(clock, signal, fetchNonce)
+    open[0]?.reject(reason)
+    await expect(left).rejects.toBe(reason)
+    await turn()
+    expect(open).toHaveLength(2)
+    open[1]?.resolve('fresh')
+    expect(await stayed).toBe('fresh')
+  })
 })
