@@ -85,6 +85,8 @@ const longestIdleMs = 60_000
 /** Two passes over one certificate are this far apart at least, whatever a plug-in says. */
 const shortestWaitMs = 100
 
+type Listener<Name extends keyof RenewalEventMap> = (...event: RenewalEventMap[Name]) => void
+
 interface Managed {
   readonly spec: CertificateSpec
   readonly memory: PassMemory
@@ -161,6 +163,23 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
       },
     }
     for (const certificate of certificates) this.add(certificate)
+  }
+
+  // Node's own declarations take any event name: here a misspelt one is an error.
+
+  /** Calls `listener` at each event of this name. What it throws is logged and disturbs nothing. */
+  override on<Name extends keyof RenewalEventMap>(name: Name, listener: Listener<Name>): this {
+    return super.on(name, listener as never)
+  }
+
+  /** Calls `listener` at the next event of this name. */
+  override once<Name extends keyof RenewalEventMap>(name: Name, listener: Listener<Name>): this {
+    return super.once(name, listener as never)
+  }
+
+  /** Takes back {@link RenewalScheduler.on} or {@link RenewalScheduler.once}. */
+  override off<Name extends keyof RenewalEventMap>(name: Name, listener: Listener<Name>): this {
+    return super.off(name, listener as never)
   }
 
   /** Manages one more certificate. A started scheduler looks at it at once. @throws `TypeError` when it is not valid */

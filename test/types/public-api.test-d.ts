@@ -121,3 +121,19 @@ describe('RenewalScheduler', () => {
     expectTypeOf<RenewalScheduler>().toExtend<AsyncDisposable>()
   })
 })
+
+describe('events', () => {
+  it('have known names and typed payloads', () => {
+    const listen = (scheduler: RenewalScheduler): void => {
+      scheduler.on('certificate-served', ({ endpoint, notAfter }) => {
+        expectTypeOf(endpoint).toEqualTypeOf<string>()
+        expectTypeOf(notAfter).toEqualTypeOf<Date>()
+      })
+      // @ts-expect-error -- a misspelt name would never be called
+      scheduler.on('certificate-serve', () => undefined)
+      // @ts-expect-error -- there is no such event
+      scheduler.once('error', () => undefined)
+    }
+    expectTypeOf(listen).toBeFunction()
+  })
+})
