@@ -119,7 +119,7 @@ export function orderCalls(options: OrderCallsOptions): OrderCalls {
     firstWait(replies) {
       const asked = replies.map(askedWait).filter((waitMs) => waitMs !== undefined)
       const slowest = Math.max(0, ...replies.map(({ roundTripMs }) => roundTripMs))
-      return Math.max(...asked, Math.min(Math.max(8 * slowest, 10), 2000))
+      return Math.max(...asked, Math.min(Math.max(2 * slowest, 5), 2000))
     },
     pause: () => clock.sleep(1000 * (1 + context.random()), { signal }),
   }
