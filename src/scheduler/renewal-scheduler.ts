@@ -85,8 +85,6 @@ const longestIdleMs = 60_000
 /** Two passes over one certificate are this far apart at least, whatever a plug-in says. */
 const shortestWaitMs = 100
 
-type Listener<Name extends keyof RenewalEventMap> = (...event: RenewalEventMap[Name]) => void
-
 interface Managed {
   readonly spec: CertificateSpec
   readonly memory: PassMemory
@@ -171,17 +169,26 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
   // Node's own declarations take any event name: here a misspelt one is an error.
 
   /** Calls `listener` at each event of this name. What it throws is logged and disturbs nothing. */
-  override on<Name extends keyof RenewalEventMap>(name: Name, listener: Listener<Name>): this {
+  override on<Name extends keyof RenewalEventMap>(
+    name: Name,
+    listener: (...event: RenewalEventMap[Name]) => void,
+  ): this {
     return super.on(name, listener as never)
   }
 
   /** Calls `listener` at the next event of this name. */
-  override once<Name extends keyof RenewalEventMap>(name: Name, listener: Listener<Name>): this {
+  override once<Name extends keyof RenewalEventMap>(
+    name: Name,
+    listener: (...event: RenewalEventMap[Name]) => void,
+  ): this {
     return super.once(name, listener as never)
   }
 
   /** Takes back {@link RenewalScheduler.on} or {@link RenewalScheduler.once}. */
-  override off<Name extends keyof RenewalEventMap>(name: Name, listener: Listener<Name>): this {
+  override off<Name extends keyof RenewalEventMap>(
+    name: Name,
+    listener: (...event: RenewalEventMap[Name]) => void,
+  ): this {
     return super.off(name, listener as never)
   }
 
