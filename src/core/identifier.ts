@@ -4,7 +4,7 @@
  * @module
  */
 import { isIP } from 'node:net'
-import { domainToASCII } from 'node:url'
+import { domainToASCII, domainToUnicode } from 'node:url'
 
 /** What a certificate is issued for. RFC 8555 section 9.7.7, RFC 8738. */
 export type Identifier =
@@ -53,6 +53,7 @@ export function parseIdentifier(name: string): Identifier {
   const ascii = domainToASCII(base).toLowerCase()
   if (ascii === '') return refuse('is not a valid internationalised domain name')
   const labels = ascii.split('.')
+  if (!labels.every(isSoundALabel)) return refuse('is not a valid internationalised domain name')
   if (!labels.every((part) => label.test(part))) return refuse('has an empty, too long or malformed label')
   // The URL standard reads "127.1" and "0x7f.1" as IPv4 addresses; as a domain name they are never issued.
   if (/^(?:[0-9]+|0x[0-9a-f]*)$/.test(labels.at(-1) ?? '')) return refuse('ends in a number but is not an IP address')
@@ -60,6 +61,13 @@ export function parseIdentifier(name: string): Identifier {
   const value = wildcard ? `*.${ascii}` : ascii
   if (value.length > 253) return refuse(tooLong)
   return { type: 'dns', value }
+}
+
+/** Node 24 passes `xn--` labels on unread; Node 20 and 22 do not. One that is none stands for no name anybody can type. */
+function isSoundALabel(part: string): boolean {
+  if (!part.startsWith('xn--')) return true
+  const unicode = domainToUnicode(part)
+  return unicode !== '' && unicode !== part && domainToASCII(unicode) === part
 }
 
 /** Reads and deduplicates, first spelling first. @throws `TypeError` as {@link parseIdentifier}, or when the list is empty. */
