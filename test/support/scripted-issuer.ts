@@ -1,7 +1,7 @@
 /** An issuer of a real little CA, without sockets: it signs what it is asked for, and misbehaves when told to. */
 import { encodePem, parsePem } from '../../src/core/pem.js'
 import { generatePrivateKey, publicKeyInfo, type PrivateKeyMaterial } from '../../src/core/private-key.js'
-import type { CertificateId, RenewalInfo } from '../../src/core/renewal-info.js'
+import type { RenewalInfo } from '../../src/core/renewal-info.js'
 import { createCertificate, csrPublicKeyInfo, parseCertificate, type ParsedCertificate } from '../../src/core/x509.js'
 import type { Clock } from '../../src/core/clock.js'
 import type { Issuer, IssuerContext, IssueRequest, RevocationReason } from '../../src/issuers/issuer.js'
@@ -83,9 +83,6 @@ export async function scriptedIssuer(options: {
   }
   return issuer
 }
-
-/** What a request said it replaces, for assertions. */
-export const replacesOf = (request: IssueRequest | undefined): CertificateId | undefined => request?.replaces
 
 async function certificateAuthority(
   subject: string,
