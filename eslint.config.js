@@ -11,10 +11,12 @@ import { subPaths } from './scripts/sub-paths.js'
 
 const kinds = ['solvers', 'stores', 'issuers', 'deployers']
 const interfaceFiles = ['solvers/challenge-solver', 'stores/cert-store', 'issuers/issuer', 'deployers/deployer']
+/** What plug-ins of one kind share, public or not: everything in these folders that is neither interface nor plug-in. */
+const sharedFiles = ['solvers/preflight', 'solvers/select-solver', 'solvers/dns-propagation']
 /** `stores/file`, `issuers/acme/index`, ...: every plug-in a user can import. */
 const plugIns = Object.values(subPaths)
   .map((source) => source.replace(/^src\/|\.ts$/g, ''))
-  .filter((path) => kinds.some((kind) => path.startsWith(`${kind}/`)))
+  .filter((path) => kinds.some((kind) => path.startsWith(`${kind}/`)) && !sharedFiles.includes(path))
 
 /** @param {string[]} paths */
 const alternatives = (paths) => `(${paths.join('|')})`
@@ -32,18 +34,28 @@ const ambient = [
 
 const acmeClient = { regex: '^acme-client', message: 'Only src/issuers/acme/acme-transport.ts knows acme-client.' }
 const x509 = { regex: '^@peculiar/', message: 'X.509 is read and written in src/core/x509.ts and by the test CA.' }
+const pkijs = { regex: '^(pkijs|asn1js)', message: 'Only src/core/pkcs12.ts knows pkijs.' }
+const dnsPacket = { regex: '^dns-packet', message: 'Only src/internal/dns-message.ts knows dns-packet.' }
+const serverSentEvents = {
+  regex: '^eventsource-parser',
+  message: 'Only src/deployers/marathon/marathon-events.ts reads event streams.',
+}
+const aws = { regex: '^@(aws-sdk|smithy)/', message: 'Only src/solvers/route53/route53-client.ts knows the AWS SDK.' }
+const kubernetes = {
+  regex: '^@kubernetes/',
+  message: 'Only src/deployers/kubernetes-secret/kubernetes-client.ts knows the Kubernetes client.',
+}
 const timers = { regex: '^(node:)?timers', message: 'Wait with the injected clock.' }
 const self = { regex: '^evercert(/|$)', message: 'Inside src, import the file itself.' }
 const testing = { regex: String.raw`${up}testing/`, message: 'evercert/testing is for tests.' }
 const barrel = { regex: String.raw`${up}index\.js$`, message: 'Import the file itself, not the barrel.' }
-const vendor = [acmeClient, x509, timers, self]
+const vendor = [acmeClient, x509, pkijs, dnsPacket, serverSentEvents, aws, kubernetes, timers, self]
+/** @param {{ regex: string, message: string }} allowed */
+const vendorBut = (allowed) => vendor.filter((pattern) => pattern !== allowed)
 
 /** @param {string[]} except */
 const everythingOfOurs = (except) => `${up}(?!${alternatives(except)})`
-/** The interfaces, and what issuers share that need solvers: everything in these folders that is no plug-in. */
-const plugInNeighbours = [...interfaceFiles, 'solvers/preflight', 'solvers/select-solver'].map((path) =>
-  path.replace(/^.*\//, ''),
-)
+const plugInNeighbours = [...interfaceFiles, ...sharedFiles].map((path) => path.replace(/^.*\//, ''))
 const concretePlugIns = {
   regex: String.raw`${up}${alternatives(kinds)}/(?!${alternatives(plugInNeighbours)}\.js$)`,
   message: 'Depend on the interface; the plug-in comes in through options.',
@@ -131,9 +143,17 @@ export default defineConfig(
     regex: everythingOfOurs(['errors\\.js$']),
     message: 'core imports nothing of ours but errors.',
   }),
-  zone(['src/core/x509.ts'], ...vendor.filter((pattern) => pattern !== x509), {
+  zone(['src/core/x509.ts'], ...vendorBut(x509), {
     regex: everythingOfOurs(['errors\\.js$']),
     message: 'core imports nothing of ours but errors.',
+  }),
+  zone(['src/core/pkcs12.ts'], ...vendorBut(pkijs), {
+    regex: everythingOfOurs(['errors\\.js$']),
+    message: 'core imports nothing of ours but errors.',
+  }),
+  zone(['src/internal/dns-message.ts'], ...vendorBut(dnsPacket), {
+    regex: everythingOfOurs(['core/', 'errors\\.js$']),
+    message: 'internal imports core and errors only.',
   }),
   zone(
     kinds.map((kind) => `src/${kind}/**/*.ts`),
@@ -144,14 +164,12 @@ export default defineConfig(
     testing,
     barrel,
   ),
-  zone(
-    ['src/issuers/acme/acme-transport.ts'],
-    ...vendor.filter((pattern) => pattern !== acmeClient),
-    concretePlugIns,
-    scheduler,
-    testing,
-    barrel,
-  ),
+  ...[
+    { file: 'src/issuers/acme/acme-transport.ts', knows: acmeClient },
+    { file: 'src/deployers/marathon/marathon-events.ts', knows: serverSentEvents },
+    { file: 'src/deployers/kubernetes-secret/kubernetes-client.ts', knows: kubernetes },
+    { file: 'src/solvers/route53/route53-client.ts', knows: aws },
+  ].map(({ file, knows }) => zone([file], ...vendorBut(knows), concretePlugIns, siblings, scheduler, testing, barrel)),
   zone(
     interfaceFiles.map((path) => `src/${path}.ts`),
     ...vendor,
@@ -169,7 +187,7 @@ export default defineConfig(
   ),
   zone(['src/scheduler/**/*.ts'], ...vendor, concretePlugIns, testing, barrel),
   zone(['src/testing/**/*.ts'], ...vendor, concretePlugIns, barrel),
-  zone(['src/testing/test-ca/**/*.ts'], ...vendor.filter((pattern) => pattern !== x509), concretePlugIns, barrel),
+  zone(['src/testing/test-ca/**/*.ts'], ...vendorBut(x509), concretePlugIns, barrel),
   {
     // Test runners, contract kits and the objects of test/support are closures; nothing in them reads `this`.
     files: ['src/testing/**', 'test/**', 'bench/**', 'examples/**'],
