@@ -70,7 +70,7 @@ interface NamePlan {
 /** Long enough for everybody who was called in the same moment. */
 const gatherMs = 50
 /** Whoever needs longer to find out where its record goes is left for the next batch. */
-const patienceMs = 2_000
+const patienceMs = 10_000
 /** Each time another process was faster, so together we do get on. */
 const mostAttempts = 10
 
@@ -78,7 +78,7 @@ const mostAttempts = 10
 export function changeQueue({ calls, ttl, random }: ChangeQueueParts): ChangeQueue {
   const waiting = new Map<string, Entry[]>()
   const expected = new Set<symbol>()
-  let allHere: (() => void) | undefined
+  const onAllHere = new Set<() => void>()
 
   return {
     submit: (request, context) =>
@@ -117,7 +117,8 @@ export function changeQueue({ calls, ttl, random }: ChangeQueueParts): ChangeQue
       expected.add(one)
       return () => {
         expected.delete(one)
-        if (expected.size === 0) allHere?.()
+        if (expected.size > 0) return
+        for (const notify of onAllHere) notify()
       }
     },
   }
@@ -137,9 +138,12 @@ export function changeQueue({ calls, ttl, random }: ChangeQueueParts): ChangeQue
     await clock.sleep(gatherMs)
     if (expected.size === 0) return
     const here = new AbortController()
-    allHere = () => here.abort()
+    const notify = (): void => {
+      here.abort()
+    }
+    onAllHere.add(notify)
     await clock.sleep(patienceMs, { signal: here.signal }).catch(() => undefined)
-    allHere = undefined
+    onAllHere.delete(notify)
   }
 
   /** Settles every entry. Ends early when all callers have left. */
@@ -171,7 +175,10 @@ export function changeQueue({ calls, ttl, random }: ChangeQueueParts): ChangeQue
       for (const batch of oneByOne ? plans.map((plan) => [plan]) : packBatches(plans)) {
         try {
           const changes = batch.flatMap((plan) => plan.changes)
-          const receipt = { changeId: await calls.change(zoneId, changes, context), untilInSync: singleFlight<boolean>() }
+          const receipt = {
+            changeId: await calls.change(zoneId, changes, context),
+            untilInSync: singleFlight<boolean>(),
+          }
           for (const entry of batch.flatMap((plan) => plan.entries)) entry.resolve(receipt)
         } catch (error) {
           if (!(error instanceof Route53Failure)) throw error

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { ListResourceRecordSetsCommandInput, ResourceRecordSet } from '@aws-sdk/client-route-53'
+import type * as AwsSdk from '@aws-sdk/client-route-53'
 import { unescapeName } from './record-names.js'
 import type { RecordChange } from './plan-change.js'
 import { Obstacle, Route53Failure, readFailure } from './route53-failure.js'
@@ -55,7 +55,7 @@ export interface Route53Api {
   renewCredentials(): void
 }
 
-type Sdk = typeof import('@aws-sdk/client-route-53')
+type Sdk = typeof AwsSdk
 
 /** Makes a {@link Route53Api}, on a client of its own unless one is injected. */
 export function route53Api(injected?: Route53Client, load: () => Promise<unknown> = loadSdk): Route53Api {
@@ -87,15 +87,14 @@ export function route53Api(injected?: Route53Client, load: () => Promise<unknown
     },
     async listRecordSets(zoneId, start, signal) {
       const action = 'ListResourceRecordSets'
-      const input: ListResourceRecordSetsCommandInput = {
+      const input: AwsSdk.ListResourceRecordSetsCommandInput = {
         HostedZoneId: zoneId,
         StartRecordName: start,
         MaxItems: 300,
       }
       const reply = await send(action, signal, (sdk) => new sdk.ListResourceRecordSetsCommand(input))
       const items = list(action, reply['ResourceRecordSets']).map(readRecordSet)
-      const next =
-        reply['IsTruncated'] === true ? unescapeName(text(action, reply['NextRecordName'])) : undefined
+      const next = reply['IsTruncated'] === true ? unescapeName(text(action, reply['NextRecordName'])) : undefined
       return { items, next }
     },
     async changeRecordSets(zoneId, changes, signal) {
@@ -165,9 +164,17 @@ function readZone(value: unknown): HostedZone {
 
 function readRecordSet(value: unknown): RecordSet {
   const action = 'ListResourceRecordSets'
-  const set = value as Partial<ResourceRecordSet>
+  const set = value as Partial<AwsSdk.ResourceRecordSet>
   const routing = (
-    ['MultiValueAnswer', 'Weight', 'Region', 'GeoLocation', 'GeoProximityLocation', 'Failover', 'CidrRoutingConfig'] as const
+    [
+      'MultiValueAnswer',
+      'Weight',
+      'Region',
+      'GeoLocation',
+      'GeoProximityLocation',
+      'Failover',
+      'CidrRoutingConfig',
+    ] as const
   ).find((property) => set[property] !== undefined && set[property] !== false)
   return {
     name: unescapeName(text(action, set.Name)),

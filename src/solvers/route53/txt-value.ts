@@ -32,8 +32,10 @@ export function unquoteTxt(value: string): string | undefined {
   if (value.replace(quotedString, '').trim() !== '') return undefined
   const strings = [...value.matchAll(quotedString)].map(([, inner = '']) => inner)
   if (strings.length === 0) return undefined
-  const bytes = strings.join('').replace(/\\([0-3][0-7]{2})|\\(.)/g, (_, octal?: string, character?: string) =>
-    octal === undefined ? (character ?? '') : String.fromCharCode(Number.parseInt(octal, 8)),
-  )
+  const bytes = strings
+    .join('')
+    .replace(/\\([0-3][0-7]{2})|\\(.)/g, (_, octal?: string, character?: string) =>
+      octal === undefined ? (character ?? '') : String.fromCharCode(Number.parseInt(octal, 8)),
+    )
   return Buffer.from(bytes, 'latin1').toString('utf8')
 }
