@@ -27,6 +27,7 @@ export type { Route53SolverOptions } from './route53-options.js'
 
 /** A dns-01 solver, and what it must be allowed to do. */
 export interface Route53Solver extends ChallengeSolver<'dns-01'> {
+  waitUntilReady: NonNullable<ChallengeSolver<'dns-01'>['waitUntilReady']>
   /** The IAM policy for this configuration: these calls, on these zones, for TXT records of these names, and no others. */
   requiredPermissions(options?: PermissionOptions): IamPolicy
 }

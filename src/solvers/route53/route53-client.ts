@@ -58,7 +58,10 @@ export interface Route53Api {
 type Sdk = typeof AwsSdk
 
 /** Makes a {@link Route53Api}, on a client of its own unless one is injected. */
-export function route53Api(injected?: Route53Client, load: () => Promise<unknown> = loadSdk): Route53Api {
+export function route53Api(
+  injected?: Route53Client,
+  load: () => Promise<unknown> = () => import('@aws-sdk/client-route-53'),
+): Route53Api {
   let own: Promise<Route53Client> | undefined
 
   async function send(
@@ -66,7 +69,7 @@ export function route53Api(injected?: Route53Client, load: () => Promise<unknown
     signal: AbortSignal,
     command: (sdk: Sdk) => object,
   ): Promise<Readonly<Record<string, unknown>>> {
-    const sdk = (await load()) as Sdk
+    const sdk = (await load().catch(missingSdk)) as Sdk
     try {
       const client = injected ?? (await (own ??= defaultClient(sdk)))
       const reply: unknown = await client.send(command(sdk), { abortSignal: signal })
@@ -142,14 +145,10 @@ async function defaultClient({ Route53Client: Client }: Sdk): Promise<Route53Cli
   return hasRegion ? client : new Client({ maxAttempts: 1, region: 'us-east-1' })
 }
 
-async function loadSdk(): Promise<unknown> {
-  try {
-    return await import('@aws-sdk/client-route-53')
-  } catch (error) {
-    const code = (error as { readonly code?: unknown }).code
-    if (code !== 'ERR_MODULE_NOT_FOUND' && code !== 'MODULE_NOT_FOUND') throw error
-    throw new Obstacle('it needs the AWS SDK: npm install @aws-sdk/client-route-53')
-  }
+function missingSdk(error: unknown): never {
+  const code = (error as { readonly code?: unknown } | undefined)?.code
+  if (code !== 'ERR_MODULE_NOT_FOUND' && code !== 'MODULE_NOT_FOUND') throw error
+  throw new Obstacle('it needs the AWS SDK: npm install @aws-sdk/client-route-53')
 }
 
 function readZone(value: unknown): HostedZone {

@@ -25,17 +25,17 @@ function quoteByte(byte: number): string {
   return byte >= 0x20 && byte < 0x7f ? character : `\\${byte.toString(8).padStart(3, '0')}`
 }
 
-const quotedString = /"((?:[^"\\]|\\.)*)"/g
-
 /** What a resolver would see, strings joined; `undefined` for what is not quoted as it should be. */
 export function unquoteTxt(value: string): string | undefined {
-  if (value.replace(quotedString, '').trim() !== '') return undefined
-  const strings = [...value.matchAll(quotedString)].map(([, inner = '']) => inner)
-  if (strings.length === 0) return undefined
-  const bytes = strings
-    .join('')
-    .replace(/\\([0-3][0-7]{2})|\\(.)/g, (_, octal?: string, character?: string) =>
+  // One string after the other: searched for anywhere, a hostile value would take quadratic time.
+  const quotedString = /\s*"((?:[^"\\]|\\.)*)"\s*/y
+  let bytes = ''
+  do {
+    const inner = quotedString.exec(value)?.[1]
+    if (inner === undefined) return undefined
+    bytes += inner.replace(/\\([0-3][0-7]{2})|\\(.)/g, (_, octal?: string, character?: string) =>
       octal === undefined ? (character ?? '') : String.fromCharCode(Number.parseInt(octal, 8)),
     )
+  } while (quotedString.lastIndex < value.length)
   return Buffer.from(bytes, 'latin1').toString('utf8')
 }
