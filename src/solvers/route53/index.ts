@@ -198,11 +198,12 @@ export function route53Solver(options: Route53SolverOptions = {}): Route53Solver
     } catch (error) {
       signal.throwIfAborted()
       if (CertError.isInstance(error)) throw error
+      const zoneId = placements.get(keyOf(challenge))?.zoneId
       if (error instanceof Route53Failure && error.kind === 'no-zone') {
         zoneList.forget()
         placements.delete(keyOf(challenge))
       }
-      throw explainFailure(error, { solver: name, challenge, phase, zoneId: placements.get(keyOf(challenge))?.zoneId })
+      throw explainFailure(error, { solver: name, challenge, phase, zoneId })
     }
   }
 }

@@ -184,6 +184,17 @@ describe('route53Solver', () => {
     )
   })
 
+  it('lists the zones anew when the one it knew is gone', async () => {
+    const world = createWorld()
+    const solver = world.solver()
+    await solver.present(dnsChallenge('example.com'), world.context())
+    world.route53.zones.splice(0, 1, { id: 'Z2', name: 'example.com' })
+    const other = dnsChallenge('www.example.com')
+    expect((await failure(solver.present(other, world.context()))).message).toContain('hosted zone Z1 does not exist')
+    await solver.present(other, world.context())
+    expect(world.route53.recordSets('Z2')).toHaveLength(1)
+  })
+
   it('does not let what stands in the way of one name fail the others', async () => {
     const world = createWorld()
     const names = ['multi', 'cname', 'outside', 'fine']
