@@ -30,7 +30,7 @@ describe('XML', () => {
     expect(parseXml('<a>&#65;&#x42;&quot;</a>')?.text).toBe('AB"')
   })
 
-  test.each(['', 'text', '<a>', '</a>', '<a></b>', '<a/><b/>', '<a><b></a></b>', '<a/>text', '<a <b/>'])(
+  test.each(['', 'text', '<a>', '</a>', '<a></b>', '<a/><b/>', '<a><b></a></b>', '<a/>text', '<a <b/>', '<a><</a>'])(
     '%j is not well formed',
     (source) => {
       expect(parseXml(source)).toBeUndefined()
