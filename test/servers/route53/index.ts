@@ -87,6 +87,21 @@ export interface Route53Emulator {
   close(): Promise<void>
 }
 
+/**
+ * Starts an emulator on ports of its own.
+ *
+ * @example
+ * ```ts
+ * const route53 = await startRoute53({ zones: [{ name: 'example.com', id: 'Z1' }] })
+ * const client = sdkClient(route53)
+ * const lost = route53.addFault({ match: { operation: 'ChangeResourceRecordSets', nth: 1 }, action: 'drop-after' })
+ * route53.nameServers[1]!.lagMs = 30_000
+ * // ... what is tested writes with `client` and asks `route53.resolverEndpoint` ...
+ * expect(lost.fired).toBe(1)
+ * expect(route53.counts().ChangeResourceRecordSets).toBe(2)
+ * await route53.close()
+ * ```
+ */
 export async function startRoute53(options: Route53Options = {}): Promise<Route53Emulator> {
   const {
     clock = systemClock,

@@ -242,7 +242,7 @@ describe('packets', () => {
   test('what is no query is passed over, and the next one answered', async () => {
     const route53 = await startBig(1)
     const socket = createSocket('udp4')
-    socket.send(Buffer.from('nonsense'), route53.dnsPort, '127.0.0.2')
+    await new Promise((sent) => socket.send(Buffer.from('nonsense'), route53.dnsPort, '127.0.0.2', sent))
     socket.close()
     expect((await overUdp(route53, { questions })).answers).toHaveLength(1)
   })
