@@ -17,9 +17,9 @@ import {
 } from './dns-message.js'
 import type { DnsServerAddress, DnsTransport } from './dns-transport.js'
 
-/** Why there is no answer. `unreachable`: silence, or nobody there. `malformed`: something came, but no answer. */
+/** Why there is no answer. `unreachable`: silence, or nobody there. `unusable`: something came, but no answer. */
 export class DnsFailure extends Error {
-  readonly reason: 'unreachable' | 'malformed'
+  readonly reason: 'unreachable' | 'unusable'
   constructor(reason: DnsFailure['reason'], message: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause })
     this.reason = reason
@@ -53,46 +53,54 @@ export async function askServer(
   { transport, tryTimeoutMs }: DnsAttempts,
   { clock, signal }: Pick<OperationContext, 'clock' | 'signal'>,
 ): Promise<DnsMessage> {
+  const late = new Error(`no answer within ${String(tryTimeoutMs)} ms`)
   let edns = true
-  let unreadable = 0
+  /** What came, and was of no use. */
+  let found: string | undefined
+
   for (let attempt = 1; ; attempt += 1) {
-    const id = randomInt(0x10000)
-    const bytes = encodeQuestion(id, question, edns)
-    const lost = new Error(`no answer within ${String(tryTimeoutMs)} ms`)
-    const limited = <T>(run: (inner: AbortSignal) => Promise<T>): Promise<T> =>
-      withDeadline({ clock, signal, ms: tryTimeoutMs, onTimeout: () => lost }, run)
-    const byUdp = (inner: AbortSignal): Promise<DnsMessage> =>
-      transport.udp(
-        server,
-        bytes,
-        (datagram) => {
-          const read = readAnswer(datagram, id, question)
-          if (read === 'malformed') unreadable += 1
-          return typeof read === 'string' ? undefined : read
-        },
-        inner,
-      )
-    const byTcp = async (inner: AbortSignal): Promise<DnsMessage> => {
-      const read = readAnswer(await transport.tcp(server, bytes, inner), id, question)
-      if (typeof read === 'string') throw new DnsFailure('malformed', 'what came back over TCP is not an answer')
-      return read
-    }
     const last = attempt > udpTries
     try {
-      let answer = await limited(last ? byTcp : byUdp)
-      if (answer.truncated && !last) answer = await limited(byTcp)
-      if (answer.truncated) throw new DnsFailure('malformed', 'the answer is truncated, also over TCP')
-      if (!edns || !ednsRefusals.includes(answer.rcode)) return answer
-      edns = false
-      attempt -= 1
+      return await once(last ? byTcp : byUdp)
     } catch (error) {
       signal.throwIfAborted()
       if (error instanceof DnsFailure) throw error
-      if (error === lost && !last) continue
-      // After silence, a refused connection says only that there is no TCP either.
-      if (unreadable > 0) throw new DnsFailure('malformed', 'what came back is not a DNS message', error)
+      if (error === late && !last) continue
+      if (found !== undefined) throw new DnsFailure('unusable', found, error)
       throw new DnsFailure('unreachable', unreachableText(error, attempt, tryTimeoutMs), error)
     }
+  }
+
+  async function once(send: (id: number, inner: AbortSignal) => Promise<DnsMessage>): Promise<DnsMessage> {
+    let answer = await limited(send)
+    if (answer.truncated && send === byUdp) {
+      found = 'its answer does not fit into a datagram, and it cannot be asked over TCP'
+      answer = await limited(byTcp)
+    }
+    if (answer.truncated) throw new DnsFailure('unusable', 'its answer is truncated, also over TCP')
+    if (!edns || !ednsRefusals.includes(answer.rcode)) return answer
+    edns = false
+    return once(send)
+  }
+
+  function limited(send: (id: number, inner: AbortSignal) => Promise<DnsMessage>): Promise<DnsMessage> {
+    const id = randomInt(0x10000)
+    return withDeadline({ clock, signal, ms: tryTimeoutMs, onTimeout: () => late }, (inner) => send(id, inner))
+  }
+
+  function byUdp(id: number, inner: AbortSignal): Promise<DnsMessage> {
+    const accept = (datagram: Uint8Array): DnsMessage | undefined => {
+      const read = readAnswer(datagram, id, question)
+      if (read === 'malformed') found = 'what comes back is not a DNS message'
+      return typeof read === 'string' ? undefined : read
+    }
+    return transport.udp(server, encodeQuestion(id, question, edns), accept, inner)
+  }
+
+  async function byTcp(id: number, inner: AbortSignal): Promise<DnsMessage> {
+    const read = readAnswer(await transport.tcp(server, encodeQuestion(id, question, edns), inner), id, question)
+    if (typeof read === 'string') throw new DnsFailure('unusable', 'what comes back over TCP is not an answer')
+    return read
   }
 }
 

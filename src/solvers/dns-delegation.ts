@@ -6,6 +6,7 @@
 import { getServers } from 'node:dns'
 import { isIP } from 'node:net'
 import type { OperationContext } from '../core/context.js'
+import { withDeadline } from '../internal/deadline.js'
 import { DnsFailure } from '../internal/dns-client.js'
 import { rcodeName, type DnsMessage, type DnsQuestion, type DnsType } from '../internal/dns-message.js'
 import type { DnsServerAddress } from '../internal/dns-transport.js'
@@ -48,6 +49,8 @@ export const delegationLifetimeMs = 30_000
 const mostNameServers = 13
 const mostAddressesPerServer = 4
 const mostAddresses = 32
+/** A resolver that answers slowly and knows nothing could be asked label by label for long. */
+const findTimeoutMs = 30_000
 /** What resolvers follow, too. */
 const mostAliases = 8
 
@@ -58,11 +61,19 @@ export function delegationFinder(
 ): DelegationFinder {
   const zones = sharedLookup<string>({ lifetimeMs: delegationLifetimeMs, mostEntries: 1_000 })
   const delegations = sharedLookup<Delegation>({ lifetimeMs: delegationLifetimeMs, mostEntries: 100 })
+  /** A resolver that is down shall cost its time once, not with each question. */
+  let lastToAnswer: string | undefined
 
   return {
-    async find(name, context) {
-      const zone = await zones(name, context, (signal) => findZone(name, { ...context, signal }))
-      return delegations(zone, context, (signal) => findServers(zone, { ...context, signal }))
+    find(name, context) {
+      const { clock, signal } = context
+      const onTimeout = (): Error =>
+        new DnsProblem(`the name servers of ${name} could not be found within ${String(findTimeoutMs)} ms`)
+      return withDeadline({ clock, signal, ms: findTimeoutMs, onTimeout }, async (inner) => {
+        const limited = { ...context, signal: inner }
+        const zone = await zones(name, limited, (shared) => findZone(name, { ...context, signal: shared }))
+        return delegations(zone, limited, (shared) => findServers(zone, { ...context, signal: shared }))
+      })
     },
     async aliasOf(name, context) {
       const answer = await ask(name, 'CNAME', context)
@@ -119,15 +130,19 @@ export function delegationFinder(
   async function ask(name: string, type: DnsType, context: OperationContext): Promise<DnsMessage> {
     const failures: string[] = []
     const servers = resolvers ?? systemResolvers()
-    for (const server of servers) {
+    const first = servers.findIndex((server) => labelOf(server) === lastToAnswer)
+    for (const server of first > 0 ? [...servers.slice(first), ...servers.slice(0, first)] : servers) {
       try {
         const answer = await askServer(server, { name, type, recursionDesired: true }, context)
         const rcode = rcodeName(answer.rcode)
-        if (rcode === 'NOERROR' || rcode === 'NXDOMAIN') return answer
-        failures.push(`${server.address}: ${rcode}`)
+        if (rcode === 'NOERROR' || rcode === 'NXDOMAIN') {
+          lastToAnswer = labelOf(server)
+          return answer
+        }
+        failures.push(`${labelOf(server)}: ${rcode}`)
       } catch (error) {
         if (!(error instanceof DnsFailure)) throw error
-        failures.push(`${server.address}: ${error.message}`)
+        failures.push(`${labelOf(server)}: ${error.message}`)
       }
     }
     const seen = failures.length === 0 ? 'this system has none configured' : failures.join('; ')
@@ -164,6 +179,10 @@ function parseServer(text: unknown): DnsServerAddress | undefined {
   const port = Number(digits)
   const sound = isIP(address) === (bracketed === undefined ? 4 : 6) && port >= 1 && port <= 65_535
   return sound ? { address, port } : undefined
+}
+
+function labelOf({ address, port }: DnsServerAddress): string {
+  return `${isIP(address) === 6 ? `[${address}]` : address}:${String(port)}`
 }
 
 /** `example.com` lies within `com`, and within itself. */

@@ -86,7 +86,7 @@ const mostQuestions = 50
  * passed over as resolvers do, unless nobody is left.
  *
  * What is known of zones and servers is shared by everything that one instance does, for 30 seconds: make one and keep it.
- * At most 50 questions are under way at once.
+ * At most 50 questions are under way at once; of a zone, at most 13 name servers with 4 addresses each are asked, 32 in all.
  *
  * @remarks
  * This machine must be allowed to send to port 53 (UDP and TCP) of the authoritative servers. Whoever runs the DNS of a name
@@ -154,7 +154,7 @@ export function dnsPropagation(options: DnsPropagationOptions = {}): DnsPropagat
     async waitUntilVisible(challenge, context) {
       const name = recordNameOf(challenge.recordName)
       let seen: PropagationReport | undefined
-      const onTimeout = (): Error => timeoutError(challenge, timeoutMs, seen)
+      const onTimeout = (): Error => timeoutError({ challenge, name, timeoutMs, seen })
       const { clock, signal, logger } = context
       return withDeadline({ clock, signal, ms: timeoutMs, onTimeout }, async (inner) => {
         const end = clock.now() + timeoutMs
@@ -194,7 +194,7 @@ export function dnsPropagation(options: DnsPropagationOptions = {}): DnsPropagat
   }
 
   async function aliasAt(name: string, context: OperationContext): Promise<string | undefined> {
-    // No TXT value is empty in a challenge: it stands for "any".
+    // Only the outcomes matter here, not the value.
     const { sights } = await observer.lookAtName({ name, value: '' }, new Map(), context)
     const target = sights.find((sight) => sight.outcome === 'alias')?.target
     if (target !== undefined || sights.some(({ outcome }) => answers.has(outcome))) return target
@@ -213,23 +213,24 @@ function recordNameOf(name: string): string {
   return normal
 }
 
-function timeoutError(
-  challenge: Dns01Challenge,
-  timeoutMs: number,
-  seen: PropagationReport | undefined,
-): ChallengeError {
-  const { recordName, identifier } = challenge
-  const end = seen === undefined || seen.recordName === recordName ? '' : ` (a CNAME to ${seen.recordName})`
+function timeoutError(parts: {
+  readonly challenge: Dns01Challenge
+  readonly name: string
+  readonly timeoutMs: number
+  readonly seen: PropagationReport | undefined
+}): ChallengeError {
+  const { challenge, name, timeoutMs, seen } = parts
+  const end = seen === undefined || seen.recordName === name ? '' : ` (a CNAME to ${seen.recordName})`
   const zone = seen?.zone === undefined ? '' : ` of the zone ${seen.zone}`
   return new ChallengeError({
     code: 'ERR_CHALLENGE_PROPAGATION_TIMEOUT',
     message:
-      `the TXT record ${recordName}${end} is not visible at every authoritative name server${zone} after ` +
-      `${String(timeoutMs)} ms: ${seen === undefined ? 'no look came to its end' : describeReport(seen)}. ` +
+      `the TXT record ${name}${end} is not visible at every authoritative name server${zone} after ` +
+      `${String(timeoutMs)} ms: ${seen === undefined ? 'no look has come to its end' : describeReport(seen)}. ` +
       'Check that the record was written to the zone these servers serve, and that this machine may send to port 53 ' +
       'of them',
     retryable: true,
-    identifier,
+    identifier: challenge.identifier,
     phase: 'wait',
   })
 }
