@@ -79,7 +79,7 @@ function noZone(recordName: string): never {
   const labels = recordName.split('.')
   const looked = labels.slice(0, -1).map((_, index) => labels.slice(index).join('.'))
   throw new Obstacle(
-    `these credentials see no public hosted zone for it; looked for ${looked.join(', ')}. Create one, use the credentials ` +
+    `these credentials see no public hosted zone for ${recordName}; looked for ${looked.join(', ')}. Create one, use the credentials ` +
       'of the account that has it, or set "hostedZoneId"',
   )
 }

@@ -156,7 +156,16 @@ export function route53Solver(options: Route53SolverOptions = {}): Route53Solver
     if (recordName.length > longestName)
       throw new Obstacle(`no DNS name is longer than ${String(longestName)} characters`)
     const target = followCname ? await dns.resolveTarget(recordName, context) : recordName.toLowerCase()
-    return { name: target, zoneId: hostedZoneId ?? (await zoneList.find(target, context)) }
+    return { name: target, zoneId: hostedZoneId ?? (await zoneOf(target, target !== recordName, context)) }
+  }
+
+  async function zoneOf(target: string, delegated: boolean, context: OperationContext): Promise<string> {
+    try {
+      return await zoneList.find(target, context)
+    } catch (error) {
+      if (delegated && error instanceof Obstacle) throw new Obstacle(`it is a CNAME to ${target}, and ${error.message}`)
+      throw error
+    }
   }
 
   /** Route 53's word counts; what this machine sees of DNS need not be what the CA sees. */

@@ -120,8 +120,8 @@ function kindOf(awsCode: string, name: string, status: number | undefined, text:
   const known = kinds[awsCode] ?? kinds[name]
   if (known !== undefined) return known
   if (status === 429) return 'throttled'
-  // Without a status nothing came back: connection refused, reset, timed out.
-  return status === undefined || status >= 500 ? 'unavailable' : 'refused'
+  // Without a status nothing came back (refused, reset, timed out); with a good one it broke off in the middle.
+  return status === undefined || status < 400 || status >= 500 ? 'unavailable' : 'refused'
 }
 
 function word(value: unknown, otherwise = 'Error'): string {
@@ -131,9 +131,13 @@ function word(value: unknown, otherwise = 'Error'): string {
 const uuid = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
 const requestIds = new RegExp(`[,;(]?\\s*request ?id:?\\s*[\\w-]+\\)?|\\b${uuid}\\b`, 'gi')
 
+/** The SDK tells whoever debugs it where to look. */
+const sdkHint = /\s*Deserialization error: to see the raw response[^]*/
+
 /** A new request id each time must not make a new error of the same mistake. */
 function stableText(text: string): string {
   return text
+    .replace(sdkHint, '')
     .replace(requestIds, '')
     .replace(/[^\x20-\x7e]+/g, ' ')
     .trim()

@@ -18,6 +18,7 @@ describe('readFailure', () => {
       Object.assign(new Error('connect ECONNREFUSED 127.0.0.1:1'), { code: 'ECONNREFUSED', $metadata: {} }),
     ],
     ['unavailable', Object.assign(new Error('late'), { name: 'TimeoutError' })],
+    ['unavailable', awsError('Error', 'aborted', { status: 200 })],
     ['unavailable', 'a text'],
     ['unavailable', undefined],
     ['expired', awsError('ExpiredToken', 'The security token included in the request is expired', { status: 403 })],
