@@ -2,9 +2,10 @@
  * route53Solver end to end: the AWS SDK talks to an emulator of Route 53 that publishes in DNS what is written there, and
  * Pebble validates what it finds. The credentials may do what `requiredPermissions()` says, and nothing else.
  */
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process'
+import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'tsup'
@@ -40,6 +41,7 @@ const record = '_acme-challenge.example.com'
 const zone = { name: 'example.com', id: 'Z1' }
 const atOnce = { pendingPolls: 0 }
 
+const root = fileURLToPath(new URL('../..', import.meta.url))
 let work: TemporaryDirectory
 const closers: (() => Promise<unknown>)[] = []
 
@@ -170,6 +172,21 @@ describeWith(['pebble', 'pebble-challtestsrv'], 'route53Solver with Pebble', () 
     const changed = route53.requests.filter(({ operation }) => operation === 'ChangeResourceRecordSets')
     expect(changed.map(({ id }) => id)).toEqual(['Z2', 'Z2'])
     expect([...txtValues(), ...txtValues('Z2')]).toEqual([])
+  })
+
+  it('a delegation that changes while the record is there: what was written is removed', async () => {
+    const zones = [
+      { ...zone, recordSets: [cname(record, 'one.acme.example.net')] },
+      { name: 'acme.example.net', id: 'Z2' },
+    ]
+    const { route53, solver, txtValues } = await start({ zones }, { recordNames: ['*.acme.example.net'] })
+    const context = { signal: new AbortController().signal, clock: systemClock, logger: recordingLogger() }
+    const subject = solver()
+    await subject.present(dnsChallenge('example.com'), context)
+    expect(txtValues('Z2')).toHaveLength(1)
+    route53.put('Z1', cname(record, 'two.acme.example.net'))
+    await subject.cleanUp(dnsChallenge('example.com'), context)
+    expect(txtValues('Z2')).toEqual([])
   })
 
   it('a CNAME into a circle, or to a zone that these credentials do not see, is explained', async () => {
@@ -340,22 +357,30 @@ describeWith(['pebble', 'pebble-challtestsrv'], 'processes that use route53Solve
       ...instructions,
     }
     const child = spawn(process.execPath, [join(bundles, 'program.mjs'), JSON.stringify(all)], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: {
-        PATH: process.env['PATH'] ?? '',
-        AWS_CONFIG_FILE: await credentialsFile(principal),
-        AWS_SHARED_CREDENTIALS_FILE: join(work.path, 'none'),
-        AWS_ENDPOINT_URL_ROUTE_53: route53.endpoint,
-        AWS_EC2_METADATA_DISABLED: 'true',
-      },
+      env: await awsEnvironment(route53, principal),
     })
     children.push(child)
+    return { ended: outputOf(child) }
+  }
+
+  async function awsEnvironment({ endpoint }: Route53Emulator, principal: Principal): Promise<Record<string, string>> {
+    return {
+      PATH: process.env['PATH'] ?? '',
+      AWS_CONFIG_FILE: await credentialsFile(principal),
+      AWS_SHARED_CREDENTIALS_FILE: join(work.path, 'none'),
+      AWS_ENDPOINT_URL_ROUTE_53: endpoint,
+      AWS_EC2_METADATA_DISABLED: 'true',
+    }
+  }
+
+  /** What it said, once it has ended. */
+  async function outputOf(child: ChildProcessWithoutNullStreams) {
     let said = ''
     let complained = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => (said += text))
     child.stderr.setEncoding('utf8').on('data', (text: string) => (complained += text))
-    const closed = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>
-    return { ended: closed.then(([code, signal]) => ({ code, signal, said, complained })) }
+    const [code, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null]
+    return { code, signal, said, complained }
   }
 
   const renewed = expect.stringContaining('"status":"renewed"') as string
@@ -399,6 +424,50 @@ describeWith(['pebble', 'pebble-challtestsrv'], 'processes that use route53Solve
     expect(route53.requests.some(({ code }) => code === 'ExpiredToken')).toBe(true)
     expect(route53.requests.at(-1)?.accessKeyId).toBe('AKIDNEXT')
     expect(txtValues()).toEqual([])
+  })
+
+  it('examples/route53 prints its policy, obtains a wildcard with it, and does nothing the second time', async () => {
+    const world = await start({}, {})
+    const { route53, pebble, principal } = world
+    await writeFile(join(work.path, 'ca.pem'), pebble.caPem)
+    const example = async (...flags: string[]) => {
+      const child = spawn(
+        process.execPath,
+        [
+          join(root, 'node_modules/tsx/dist/cli.mjs'),
+          '--tsconfig',
+          'tsconfig.check.json',
+          'examples/route53/main.ts',
+          ...flags,
+        ],
+        {
+          cwd: root,
+          env: {
+            ...(await awsEnvironment(route53, principal)),
+            NAMES: 'example.com,*.example.com',
+            DIRECTORY: join(work.path, 'pem'),
+            STORE: join(work.path, 'store'),
+            ACME_DIRECTORY: pebble.directoryUrl,
+            ACME_CA: join(work.path, 'ca.pem'),
+            DNS_SERVER: route53.resolverEndpoint,
+            DNS_PORT: String(route53.dnsPort),
+          },
+        },
+      )
+      children.push(child)
+      return outputOf(child)
+    }
+    const policy = JSON.parse((await example('--policy')).said) as NonNullable<Principal['policy']>
+    expect(policy).toEqual(world.solver().requiredPermissions())
+    principal.policy = policy
+    const first = await example()
+    expect(first).toMatchObject({ code: 0, said: expect.stringContaining('www renewed') as string })
+    const pem = await readFile(join(work.path, 'pem', 'fullchain.pem'), 'utf8')
+    const names = new X509Certificate(pem).subjectAltName?.split(', ').sort()
+    expect(names).toEqual(['DNS:*.example.com', 'DNS:example.com'])
+    expect(world.txtValues()).toEqual([])
+    expect((await example()).said).toContain('www unchanged')
+    expect(world.changes()).toBe(2)
   })
 
   it('credentials that expire for good are named', async () => {
