@@ -73,6 +73,8 @@ export interface ApiSettings {
   principals: Principal[]
   /** For so long after a change the zone refuses the next with PriorRequestNotComplete. */
   processingMs: number
+  /** Awaited before a request is carried out: the moment in which somebody else gets in between. */
+  beforeRequest: ((request: RecordedRequest) => void | Promise<void>) | undefined
 }
 
 export interface ApiServer {
@@ -149,6 +151,7 @@ export async function startApiServer(options: {
       fault: undefined,
     }
     requests.push(recorded)
+    await settings.beforeRequest?.(recorded)
     const action = (recorded.fault = faults.ruleFor(recorded)?.action)
 
     if (action === 'drop-before') {

@@ -82,6 +82,8 @@ export interface Route53Emulator {
   pace: Pace
   /** For so long after a change the zone refuses the next with PriorRequestNotComplete. @defaultValue 0 */
   processingMs: number
+  /** Awaited before a request is carried out: the moment in which somebody else gets in between. */
+  beforeRequest: ApiSettings['beforeRequest']
   /** Makes a change INSYNC, or all that are pending. */
   release(changeId?: string): void
   close(): Promise<void>
@@ -112,7 +114,11 @@ export async function startRoute53(options: Route53Options = {}): Promise<Route5
   const nameServerNames = nameServerNamesOf(addresses)
   const zones = hostedZones(clock, nameServerNames, pace)
   for (const zone of options.zones ?? []) zones.add(zone)
-  const settings: ApiSettings = { principals: [...(options.principals ?? [])], processingMs: 0 }
+  const settings: ApiSettings = {
+    principals: [...(options.principals ?? [])],
+    processingMs: 0,
+    beforeRequest: undefined,
+  }
   for (const { policy } of settings.principals) if (policy !== undefined) checkPolicy(policy)
 
   const { dnsPort, ...dns } = await withFreePorts(1, async (port) => ({
@@ -171,6 +177,12 @@ export async function startRoute53(options: Route53Options = {}): Promise<Route5
     },
     set processingMs(next) {
       settings.processingMs = next
+    },
+    get beforeRequest() {
+      return settings.beforeRequest
+    },
+    set beforeRequest(next) {
+      settings.beforeRequest = next
     },
     release: zones.release,
     async close() {

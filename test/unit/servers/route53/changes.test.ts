@@ -81,6 +81,19 @@ describe('ChangeResourceRecordSets', () => {
     ])
   })
 
+  test('is refused when somebody else was quicker', async () => {
+    const { client, route53 } = await start()
+    const planted = { name, type: 'TXT', ttl: 10, values: ['"theirs"'] }
+    route53.beforeRequest = ({ operation }) => {
+      if (operation === 'ChangeResourceRecordSets') route53.put('Z1', planted)
+    }
+    await expect(submit(client, { ...upsert('a'), Action: 'CREATE' })).rejects.toMatchObject({
+      name: 'InvalidChangeBatch',
+    })
+    route53.beforeRequest = undefined
+    expect(route53.recordSets('Z1', ['TXT'])).toEqual([planted])
+  })
+
   test('a zone that is busy with one change refuses the next', async () => {
     const clock = fakeClock()
     const { client, route53 } = await start({ clock })
