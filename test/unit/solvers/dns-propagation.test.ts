@@ -159,6 +159,33 @@ describe('the responsible servers', () => {
     expect(outcomesOf(report)).toEqual({ '192.0.2.9': 'visible' })
   })
 
+  it('are those of the name itself, not those of the place a CNAME leads to', async () => {
+    const { dns, propagation, context } = scene()
+    const below = '_acme-challenge.sub.example.com'
+    dns.addZone('sub.example.com', { 'ns.sub.example.com': ['192.0.2.9'] })
+    dns.set(below, cname(below, name))
+    dns.set(name, txt(name, value))
+    expect(await propagation.look({ name: below, value }, context)).toMatchObject({ visible: true, recordName: name })
+    expect(dns.asked({ server: '192.0.2.9' }).map((query) => query.name)).toEqual([below])
+    expect(dns.asked({ server: one }).map((query) => query.name)).toEqual([name])
+  })
+
+  it('are not those that an answer names for another zone', async () => {
+    const { dns, propagation, context } = scene()
+    dns.set(name, txt(name, value))
+    dns.behave(resolverAddress, (query) => {
+      const reply = dns.resolve(query) as FakeReply
+      const foreign = { type: 'NS', name: 'example.org', data: 'ns1.example.org' } as const
+      return query.type === 'NS' ? { ...reply, answers: [foreign, ...(reply.answers ?? [])] } : reply
+    })
+    const { servers } = await propagation.look({ name, value }, context)
+    expect(servers.map(({ nameserver }) => nameserver)).toEqual([
+      'ns1.example.com',
+      'ns2.example.com',
+      'ns3.example.com',
+    ])
+  })
+
   it('a zone of somebody else, or the root, is not believed', async () => {
     const { dns, propagation, context } = scene()
     dns.behave(resolverAddress, () => ({
@@ -483,8 +510,9 @@ describe('waitUntilVisible', () => {
     )
   })
 
-  it('nobody answering at first, resolvers included, is no reason to give up', async () => {
-    const { dns, propagation, context } = scene()
+  it('nobody answering at first, resolvers included, is no reason to give up, nor to wait for long', async () => {
+    const { dns, propagation, clock, context } = scene()
+    const start = clock.now()
     dns.set(name, txt(name, value))
     const failing = new Map<string, number>()
     for (const [server, then] of [
@@ -500,6 +528,8 @@ describe('waitUntilVisible', () => {
     }
     expect(await propagation.waitUntilVisible(challenge, context)).toMatchObject({ visible: true })
     expect([...failing.values()].every((count) => count >= 4)).toBe(true)
+    // Three looks without a resolver, three without servers.
+    expect(clock.now() - start).toBe(12_000)
   })
 
   it('notices that the zone has moved to other servers', async () => {
