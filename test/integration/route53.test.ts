@@ -8,13 +8,8 @@ import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { build } from 'tsup'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
-import { checkIssuedChain } from '../../src/core/certificate-bundle.js'
 import { systemClock } from '../../src/core/clock.js'
-import { parseIdentifiers } from '../../src/core/identifier.js'
-import { generatePrivateKey, publicKeyInfo } from '../../src/core/private-key.js'
-import { createCsr } from '../../src/core/x509.js'
 import { acmeIssuer } from '../../src/issuers/acme/index.js'
 import { RenewalScheduler } from '../../src/scheduler/renewal-scheduler.js'
 import type { Challenge } from '../../src/solvers/challenge-solver.js'
@@ -30,6 +25,8 @@ import { seededRandom } from '../../src/testing/seeded-random.js'
 import { challengeSolverContract } from '../../src/testing/solver-contract.js'
 import { startRoute53, type Principal, type Route53Emulator, type Route53Options } from '../servers/route53/index.js'
 import { sdkClient } from '../servers/route53/sdk-client.js'
+import { bundleProgram } from '../support/bundle-program.js'
+import { issueOnce } from '../support/issue-once.js'
 import { startPebble, type Pebble } from '../support/pebble.js'
 import { describeWith } from '../support/servers.js'
 import { temporaryDirectory, type TemporaryDirectory } from '../support/temporary-directory.js'
@@ -98,20 +95,7 @@ async function start(options: Route53Options = {}, permissions?: PermissionOptio
         trustedRoots,
       })
       closers.push(() => issuer.close())
-      const identifiers = parseIdentifiers(names)
-      const key = await generatePrivateKey()
-      const csr = await createCsr(key, identifiers)
-      const { chainPem } = await issuer.issue(
-        { certificate: 'www', idempotencyKey: '1', identifiers, csr },
-        {
-          signal: new AbortController().signal,
-          clock: systemClock,
-          logger,
-          store: memoryStore(),
-          random: seededRandom(seed),
-        },
-      )
-      checkIssuedChain(chainPem, { identifiers, publicKeyInfo: publicKeyInfo(key), now: Date.now(), trustedRoots })
+      await issueOnce(issuer, names, { trustedRoots, logger })
     },
   }
 }
@@ -317,21 +301,11 @@ describeWith(['pebble', 'pebble-challtestsrv'], 'route53Solver with Pebble', () 
 })
 
 describeWith(['pebble', 'pebble-challtestsrv'], 'processes that use route53Solver', () => {
-  /** Inside node_modules, so that the bundle finds its dependencies and git does not see it. */
-  const bundles = fileURLToPath(new URL('../../node_modules/.cache/evercert-route53-program', import.meta.url))
-  const children: ReturnType<typeof spawn>[] = []
+  let program: string
+  const children: ChildProcessWithoutNullStreams[] = []
 
   beforeAll(async () => {
-    await build({
-      entry: { program: fileURLToPath(new URL('programs/route53-program.ts', import.meta.url)) },
-      outDir: bundles,
-      format: 'esm',
-      target: 'node20',
-      config: false,
-      silent: true,
-      splitting: false,
-      outExtension: () => ({ js: '.mjs' }),
-    })
+    program = await bundleProgram('route53-program')
   })
   afterAll(() => {
     for (const child of children) if (child.exitCode === null) child.kill('SIGKILL')
@@ -356,7 +330,7 @@ describeWith(['pebble', 'pebble-challtestsrv'], 'processes that use route53Solve
       solver: { propagation: propagationOf(route53) },
       ...instructions,
     }
-    const child = spawn(process.execPath, [join(bundles, 'program.mjs'), JSON.stringify(all)], {
+    const child = spawn(process.execPath, [program, JSON.stringify(all)], {
       env: await awsEnvironment(route53, principal),
     })
     children.push(child)

@@ -21,7 +21,7 @@ export interface IamStatement {
   readonly Condition?: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> | undefined
 }
 
-/** What {@link requiredPermissions} cannot know from the configuration. */
+/** What `requiredPermissions()` cannot know from the configuration. */
 export interface PermissionOptions {
   /**
    * Names of the records, to allow these only: `_acme-challenge.example.com`. Where one is a CNAME: the name it points at. A

@@ -46,5 +46,7 @@ const scheduler = new RenewalScheduler({
   certificates: [{ name: 'www', identifiers: names, issuers: [issuer] }],
 })
 const { outcomes } = await scheduler.reconcile()
-console.log(JSON.stringify(outcomes.map(({ status, error }) => ({ status, error: String(error ?? '') }))))
+console.log(
+  JSON.stringify(outcomes.map(({ status, error }) => ({ status, error: error instanceof Error ? error.message : '' }))),
+)
 await issuer.close()

@@ -58,9 +58,12 @@ describe('hostedZones', () => {
     await clock.advance(2)
     await found.find('_acme-challenge.example.com', context)
     expect(lists()).toBe(2)
-    found.forget()
+    await clock.setTime(clock.now() - 3_600_000)
     await found.find('_acme-challenge.example.com', context)
     expect(lists()).toBe(3)
+    found.forget()
+    await found.find('_acme-challenge.example.com', context)
+    expect(lists()).toBe(4)
   })
 
   it('looks again for a zone that may have been made since, once', async () => {
