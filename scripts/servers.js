@@ -58,6 +58,8 @@ const sources = [
     goPackage: `${legoModule}/cmd/lego@v4.25.2`,
     debianPackage: 'lego',
   },
+  { name: 'nsd', required: true, minimum: '4.3.0', readVersion: printedVersion('-v'), debianPackage: 'nsd' },
+  { name: 'unbound', required: true, minimum: '1.13.0', readVersion: printedVersion('-V'), debianPackage: 'unbound' },
   {
     name: 'certbot',
     required: false,

@@ -9,12 +9,12 @@ import { createHash } from 'node:crypto'
 import { generatePrivateKey, importPrivateKey, type KeyAlgorithm } from '../../core/private-key.js'
 import { recordCodec, type RecordCodec, type RecordFields } from '../../core/record.js'
 import { AcmeError, HttpError } from '../../errors.js'
+import { singleFlight } from '../../internal/single-flight.js'
 import { storeKey, type StoreKey } from '../../stores/cert-store.js'
 import type { IssuerContext } from '../issuer.js'
 import { accountKey, type AccountKey } from './account-key.js'
 import type { AcmeSigner, AcmeTransport } from './acme-transport.js'
 import { isProblem, printable, protocolError } from './problem.js'
-import { singleFlight } from './single-flight.js'
 import { changeRecord, readRecord, readSound } from './stored-record.js'
 
 /** An account as seen from outside. */

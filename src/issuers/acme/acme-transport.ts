@@ -11,13 +11,13 @@ import type { Random } from '../../core/random.js'
 import { HttpError } from '../../errors.js'
 import { createHttpClient, type FetchFunction, type HttpClient, type HttpResponse } from '../../internal/http.js'
 import { parseRetryAfter } from '../../internal/retry-after.js'
+import { singleFlight } from '../../internal/single-flight.js'
 import { version } from '../../internal/version.js'
 import type { AccountKey } from './account-key.js'
 import { linkTargets } from './link-header.js'
 import { noncePool } from './nonce-pool.js'
 import { problemError, protocolError, readProblem } from './problem.js'
 import { resourceReader, type AcmeDirectory, type ResourceReader } from './resources.js'
-import { singleFlight } from './single-flight.js'
 
 /** Options of {@link acmeTransport}. */
 export interface AcmeTransportOptions {
