@@ -1,7 +1,10 @@
 /**
  * Which request of an ACME client goes wrong, and how.
  */
+import { countedRules, type FaultRuleHandle } from './counted-rules.js'
 import type { RequestKind } from './journal-proxy.js'
+
+export type { FaultRuleHandle } from './counted-rules.js'
 
 export interface FaultRule {
   readonly match: {
@@ -31,12 +34,6 @@ export type FaultAction =
   /** Forwarded, but the connection is cut in the middle of the reply's body. */
   | 'truncate'
 
-export interface FaultRuleHandle {
-  /** How often the rule has been applied. A test that injects a fault asserts that it happened. */
-  readonly fired: number
-  remove(): void
-}
-
 /** An action with a name to record. */
 export type NamedAction =
   | {
@@ -58,29 +55,14 @@ export interface FaultRules {
 }
 
 export function faultRules(): FaultRules {
-  const active = new Set<{ rule: FaultRule; matched: number; fired: number }>()
+  const rules = countedRules<FaultRule, { readonly kind: RequestKind; readonly method: string }>(
+    (match, { kind, method }) => (match.kind ?? kind) === kind && (match.method ?? method) === method,
+  )
   return {
-    add(rule) {
-      const state = { rule, matched: 0, fired: 0 }
-      active.add(state)
-      return {
-        get fired() {
-          return state.fired
-        },
-        remove: () => void active.delete(state),
-      }
-    },
-    actionFor({ kind, method }) {
-      const due = [...active].filter((state) => {
-        const { match } = state.rule
-        if ((match.kind ?? kind) !== kind || (match.method ?? method) !== method) return false
-        state.matched += 1
-        return (match.nth ?? state.matched) === state.matched
-      })
-      const first = due[0]
-      if (first === undefined) return undefined
-      first.fired += 1
-      return named(first.rule.action)
+    add: rules.add,
+    actionFor(request) {
+      const rule = rules.ruleFor(request)
+      return rule === undefined ? undefined : named(rule.action)
     },
   }
 }

@@ -34,6 +34,8 @@ export interface PebbleOptions {
   readonly httpPort?: number | undefined
   /** Where tls-alpn-01 is validated. @defaultValue the responder of challtestsrv */
   readonly tlsPort?: number | undefined
+  /** `address:port` of the DNS server that validation asks. @defaultValue challtestsrv */
+  readonly dnsServer?: string | undefined
   /** External account binding keys: key id to base64url MAC key. */
   readonly eabKeys?: Readonly<Record<string, string>> | undefined
   /** @defaultValue false */
@@ -101,6 +103,7 @@ export async function startPebble(options: PebbleOptions = {}): Promise<Pebble> 
     await directory.remove()
   }
   const { httpPort = challtestsrv.httpPort, tlsPort = challtestsrv.tlsPort, alternateRoots = 0 } = options
+  const { dnsServer = `127.0.0.1:${challtestsrv.dnsPort}` } = options
   const requestCounts: Record<string, number> = {}
   const certificatePath = join(directory.path, 'certificate.pem')
   const privateKeyPath = join(directory.path, 'key.pem')
@@ -125,10 +128,7 @@ export async function startPebble(options: PebbleOptions = {}): Promise<Pebble> 
     await writeFile(configPath, JSON.stringify({ pebble: config }))
     const server = await spawnServer({
       command: requireServer('pebble'),
-      args: [
-        ...['-config', configPath, '-dnsserver', `127.0.0.1:${challtestsrv.dnsPort}`],
-        `-strict=${String(options.strict ?? true)}`,
-      ],
+      args: [...['-config', configPath, '-dnsserver', dnsServer], `-strict=${String(options.strict ?? true)}`],
       env: environment(options),
       ready: [{ port }, { port: managementPort }],
       onLine: (line) => {

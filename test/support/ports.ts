@@ -38,7 +38,7 @@ export async function withFreePorts<T>(count: number, start: (...ports: number[]
     try {
       return await start(...(await freePorts(count)))
     } catch (error) {
-      const portTaken = error instanceof Error && /address already in use|cannot bind/i.test(error.message)
+      const portTaken = error instanceof Error && /address already in use|EADDRINUSE|cannot bind/i.test(error.message)
       if (!portTaken || attempt === 3) throw error
     }
   }
