@@ -125,10 +125,8 @@ export function deployments(options: DeploymentsOptions): Deployments {
   const nextMove = ({ plan, step, strategy }: UnderWay): Move => {
     const tasks = cluster.tasks(plan.appId)
     const action = plan.steps[step]
+    if (action === undefined || action === 'StartApplication') return 'done'
     switch (action) {
-      case undefined:
-      case 'StartApplication':
-        return 'done'
       case 'StopApplication':
         return scaleMove(0, tasks)
       case 'ScaleApplication':
