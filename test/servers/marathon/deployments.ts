@@ -215,7 +215,8 @@ export function deployments(options: DeploymentsOptions): Deployments {
     },
     cancel: (id) => end(theOne(id), 'cancelled'),
     async settled() {
-      const isMoving = (): boolean => running().some(({ waitingFor }) => waitingFor === undefined)
+      const isMoving = (): boolean =>
+        running().some(({ waitingFor, lookedAt }) => waitingFor === undefined || lookedAt < changes.count)
       while (!closed && !held && isMoving()) await standstill.after(standstill.count)
     },
     start(plan, { force }) {

@@ -30,7 +30,7 @@ export interface EventStream {
   publish(event: MarathonEvent): void
   /** Something that Marathon would publish: `emit('status_update_event', { taskStatus: 'TASK_LOST' })`. */
   emit(eventType: string, fields?: object): void
-  /** Breaks all connections. */
+  /** Closes all connections. The body has no length: to a listener that looks like its end, not like an error. */
   cut(): void
   /** Connections stay open and nothing is sent any more, as behind a broken network. */
   mute(): void
@@ -54,6 +54,7 @@ export function eventStream({ timestamp, bufferedEvents }: EventStreamOptions): 
     if (subscription.eventTypes.length > 0 && !subscription.eventTypes.includes(eventType)) return
     if (subscriber.waiting >= bufferedEvents) {
       slowConsumersClosed += 1
+      subscribers.delete(subscriber)
       response.destroy()
       return
     }
@@ -78,6 +79,7 @@ export function eventStream({ timestamp, bufferedEvents }: EventStreamOptions): 
       const subscriber = { subscription, response, waiting: 0 }
       subscribers.add(subscriber)
       response.on('close', () => subscribers.delete(subscriber))
+      // With this `connection`, the body is not chunked: it ends with the connection, as Jetty has it.
       response.writeHead(200, { 'content-type': 'text/event-stream;charset=utf-8', connection: 'close' })
       response.flushHeaders()
       const { remoteAddress } = subscription

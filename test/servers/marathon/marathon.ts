@@ -77,7 +77,7 @@ export interface Marathon {
   /** What signs the nodes' certificate; `undefined` without TLS. */
   readonly caPem: string | undefined
   readonly nodes: readonly HttpNode[]
-  /** Makes another node the leader; `undefined`: none is. Event streams break. */
+  /** Makes another node the leader; `undefined`: none is. Event streams end. */
   elect(node: number | undefined): void
 
   app(id: string): AppVersion | undefined
@@ -190,7 +190,6 @@ export async function startMarathon(options: MarathonOptions = {}): Promise<Mara
 
   const close = async (): Promise<void> => {
     running.close()
-    events.cut()
     await Promise.all(nodes.map((node) => node.stop()))
     await cluster.close()
   }
