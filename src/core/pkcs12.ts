@@ -51,7 +51,9 @@ export async function createKeystore(bundle: CertificateBundle, options: Keystor
     iterationCount: iterations,
   }
 
-  const leafId = createHash('sha1').update(certificates[0] ?? '').digest()
+  const leafId = createHash('sha1')
+    .update(certificates[0] ?? '')
+    .digest()
   const attributes = [
     attribute(friendlyNameOid, bmpString(alias)),
     attribute(localKeyIdOid, new asn1js.OctetString({ valueHex: bytes(leafId) })),
@@ -92,7 +94,7 @@ class DerivedSaltEngine extends pkijs.CryptoEngine {
   #drawn = 0
 
   constructor(secret: Uint8Array, context: readonly Uint8Array[]) {
-    super({ name: 'evercert', crypto: webcrypto as unknown as pkijs.CryptoEngineParameters['crypto'] })
+    super({ name: 'evercert', crypto: webcrypto })
     const seed = createHmac('sha256', secret).update('evercert keystore 1')
     for (const part of context) seed.update(createHash('sha256').update(part).digest())
     this.#seed = seed.digest()
@@ -102,14 +104,18 @@ class DerivedSaltEngine extends pkijs.CryptoEngine {
     if (array === null) return array
     const target = new Uint8Array(array.buffer, array.byteOffset, array.byteLength)
     for (let at = 0; at < target.length; at += 32) {
-      const block = createHmac('sha256', this.#seed).update(String((this.#drawn += 1))).digest()
+      const block = createHmac('sha256', this.#seed)
+        .update(String((this.#drawn += 1)))
+        .digest()
       target.set(block.subarray(0, target.length - at), at)
     }
     return array
   }
 
   /** By node:crypto: pkijs hashes in JavaScript here, which would hold up the event loop ten times as long. */
-  override async stampDataWithPassword(parameters: pkijs.CryptoEngineStampDataWithPasswordParams): Promise<ArrayBuffer> {
+  override async stampDataWithPassword(
+    parameters: pkijs.CryptoEngineStampDataWithPasswordParams,
+  ): Promise<ArrayBuffer> {
     const { password, salt, iterationCount, contentToStamp } = parameters
     const key = integrityKey(Buffer.from(password).toString('ascii'), new Uint8Array(salt), iterationCount)
     return bytes(createHmac('sha256', key).update(new Uint8Array(contentToStamp)).digest())

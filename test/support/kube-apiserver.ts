@@ -34,13 +34,37 @@ export interface KubeClient {
   /** The object at a path, or `undefined` where there is none. */
   find(path: string): Promise<KubeObject | undefined>
   /** Creates the object, or replaces what there is. */
-  put(manifest: KubeObject): Promise<KubeObject>
+  put(manifest: KubeManifest): Promise<KubeObject>
   /** Server-side apply in the name of some field manager. */
   apply(path: string, manifest: unknown, fieldManager: string): Promise<KubeObject>
 }
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- whatever the API has; the tests look at it
-export type KubeObject = Record<string, any>
+/** As much of an object of the API as the tests look at. */
+export interface KubeObject {
+  readonly apiVersion?: string
+  readonly kind?: string
+  readonly metadata: {
+    readonly name: string
+    readonly namespace?: string
+    readonly uid?: string
+    readonly resourceVersion?: string
+    readonly labels?: Readonly<Record<string, string>>
+    readonly annotations?: Readonly<Record<string, string>>
+    readonly ownerReferences?: readonly object[]
+    readonly managedFields?: readonly { readonly manager: string; readonly operation: string }[]
+  }
+  readonly type?: string
+  readonly data?: Readonly<Record<string, string>>
+  readonly immutable?: boolean
+  readonly status?: { readonly token?: string }
+}
+
+/** Something to create. */
+export type KubeManifest = KubeObject & {
+  readonly apiVersion: string
+  readonly kind: string
+  readonly [field: string]: unknown
+}
 
 /** What the kubelet does with a token in a volume: a file that is replaced as a whole. */
 export async function writeTokenFile(path: string, token: string): Promise<void> {
@@ -137,7 +161,7 @@ export async function startKubeApiserver(): Promise<KubeApiserver> {
           kind: 'TokenRequest',
           spec: { expirationSeconds: 600 },
         })
-        return answer['status'].token as string
+        return answer.status!.token!
       },
       stop,
     }
@@ -148,7 +172,7 @@ export async function startKubeApiserver(): Promise<KubeApiserver> {
 }
 
 /** A kubeconfig, as an object: JSON is YAML. */
-export function kubeConfig(server: string, caPem: string, user: Readonly<Record<string, unknown>>): KubeObject {
+export function kubeConfig(server: string, caPem: string, user: Readonly<Record<string, unknown>>): object {
   return {
     apiVersion: 'v1',
     kind: 'Config',
@@ -162,7 +186,7 @@ export function kubeConfig(server: string, caPem: string, user: Readonly<Record<
 }
 
 /** The API path of a kind the tests use. */
-export function collectionPath({ apiVersion, kind, metadata }: KubeObject): string {
+export function collectionPath({ apiVersion, kind, metadata }: KubeManifest): string {
   const plural = kind.endsWith('y') ? `${kind.slice(0, -1)}ies` : `${kind}s`
   const prefix = apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`
   const namespace = metadata.namespace === undefined ? '' : `/namespaces/${metadata.namespace}`
@@ -172,20 +196,15 @@ export function collectionPath({ apiVersion, kind, metadata }: KubeObject): stri
 function kubeClient(url: string, ca: string, token: string): KubeClient {
   const agent = new Agent({ ca, keepAlive: true })
   const send = (method: string, path: string, body: unknown, contentType: string) =>
-    new Promise<{ status: number; body: KubeObject }>((resolve, reject) => {
+    new Promise<{ status: number; text: string; body: KubeObject }>((resolve, reject) => {
       const headers = { authorization: `Bearer ${token}`, 'content-type': contentType, accept: 'application/json' }
       const outgoing = request(url + path, { method, agent, headers }, (incoming) => {
         let text = ''
         incoming.setEncoding('utf8').on('data', (part: string) => (text += part))
         incoming.on('error', reject)
         incoming.on('end', () => {
-          let parsed: KubeObject
-          try {
-            parsed = JSON.parse(text) as KubeObject
-          } catch {
-            parsed = { text }
-          }
-          resolve({ status: incoming.statusCode!, body: parsed })
+          const isJson = /json/.test(incoming.headers['content-type'] ?? '')
+          resolve({ status: incoming.statusCode!, text, body: (isJson ? JSON.parse(text) : {}) as KubeObject })
         })
       })
       outgoing.on('error', reject)
@@ -195,7 +214,7 @@ function kubeClient(url: string, ca: string, token: string): KubeClient {
     async call(method, path, body, contentType = 'application/json') {
       const answer = await send(method, path, body, contentType)
       if (answer.status >= 300) {
-        throw Object.assign(new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`), answer)
+        throw Object.assign(new Error(`${method} ${path}: ${answer.status} ${answer.text}`), answer)
       }
       return answer.body
     },
@@ -206,8 +225,8 @@ function kubeClient(url: string, ca: string, token: string): KubeClient {
     async put(manifest) {
       const collection = collectionPath(manifest)
       const answer = await send('POST', collection, manifest, 'application/json')
-      if (answer.status === 409) return client.call('PUT', `${collection}/${manifest['metadata'].name}`, manifest)
-      if (answer.status >= 300) throw new Error(`POST ${collection}: ${answer.status} ${JSON.stringify(answer.body)}`)
+      if (answer.status === 409) return client.call('PUT', `${collection}/${manifest.metadata.name}`, manifest)
+      if (answer.status >= 300) throw new Error(`POST ${collection}: ${answer.status} ${answer.text}`)
       return answer.body
     },
     apply: (path, manifest, fieldManager) =>
@@ -220,14 +239,16 @@ function kubeClient(url: string, ca: string, token: string): KubeClient {
 async function untilReady(admin: KubeClient, servers: readonly ServerProcess[]): Promise<void> {
   const isReady = async (): Promise<boolean> => {
     try {
-      return (await admin.call('GET', '/readyz'))['text'] === 'ok' && (await admin.find('/api/v1/namespaces/default'))?.['kind'] === 'Namespace'
+      await admin.call('GET', '/readyz')
+      return (await admin.find('/api/v1/namespaces/default')) !== undefined
     } catch {
       return false
     }
   }
   for (let attempt = 0; !(await isReady()); attempt += 1) {
     const gone = servers.some(({ pid }) => !runningServers().includes(pid))
-    if (attempt === 600 || gone) throw new Error(`kube-apiserver is not ready:\n${servers.at(-1)?.output().slice(-4000) ?? ''}`)
+    if (attempt === 600 || gone)
+      throw new Error(`kube-apiserver is not ready:\n${servers.at(-1)?.output().slice(-4000) ?? ''}`)
     await sleep(100)
   }
 }
