@@ -182,7 +182,7 @@ export function kubernetesSecretDeployer(options: KubernetesSecretDeployerOption
       const conflict = await apply(decision, content, visit)
       if (conflict === undefined) return 'deployed'
       if (attempt === maxAttempts) throw conflict
-      await visit.context.clock.sleep(attempt * conflictPauseMs, { signal: visit.context.signal, deadline: true })
+      await visit.context.clock.sleep(attempt * conflictPauseMs, { signal: visit.context.signal })
     }
   }
 
