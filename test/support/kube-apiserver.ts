@@ -187,7 +187,7 @@ export function kubeConfig(server: string, caPem: string, user: Readonly<Record<
 
 /** The API path of a kind the tests use. */
 export function collectionPath({ apiVersion, kind, metadata }: KubeManifest): string {
-  const plural = kind.endsWith('y') ? `${kind.slice(0, -1)}ies` : `${kind}s`
+  const plural = kind.endsWith('y') ? `${kind.slice(0, -1)}ies` : `${kind}${kind.endsWith('s') ? 'es' : 's'}`
   const prefix = apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`
   const namespace = metadata.namespace === undefined ? '' : `/namespaces/${metadata.namespace}`
   return `${prefix}${namespace}/${plural.toLowerCase()}`

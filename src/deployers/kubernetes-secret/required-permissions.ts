@@ -92,13 +92,10 @@ export function manifestsToYaml(manifests: readonly RbacManifest[]): string {
   return manifests.map((manifest) => yamlMembers(manifest, '')).join('---\n')
 }
 
-/** Strings are JSON's wherever a bare word could be read as something else: JSON is YAML. */
-function yamlScalar(value: unknown): string {
-  return typeof value === 'string' &&
-    /^[A-Za-z][A-Za-z0-9./-]*$/.test(value) &&
-    !/^(?:y|n|yes|no|on|off|true|false|null)$/i.test(value)
-    ? value
-    : JSON.stringify(value)
+/** Quoted wherever a bare word could be read as something else. Names hold neither quotes nor line ends. */
+function yamlScalar(value: string): string {
+  const isWord = /^[A-Za-z][A-Za-z0-9./-]*$/.test(value) && !/^(?:y|n|yes|no|on|off|true|false|null)$/i.test(value)
+  return isWord ? value : `'${value}'`
 }
 
 function yamlMembers(value: object, indent: string): string {
@@ -109,7 +106,7 @@ function yamlMembers(value: object, indent: string): string {
 
 function yamlValue(value: unknown, indent: string): string {
   if (Array.isArray(value)) {
-    if (value.every((item) => typeof item !== 'object')) return ` [${value.map(yamlScalar).join(', ')}]\n`
+    if (value.every((item) => typeof item === 'string')) return ` [${value.map(yamlScalar).join(', ')}]\n`
     const items = (value as readonly object[]).map((item) => {
       const members = yamlMembers(item, `${indent}    `)
       return `${indent}  - ${members.slice(indent.length + 4)}`
@@ -117,5 +114,5 @@ function yamlValue(value: unknown, indent: string): string {
     return `\n${items.join('')}`
   }
   if (typeof value === 'object' && value !== null) return `\n${yamlMembers(value, `${indent}  `)}`
-  return ` ${yamlScalar(value)}\n`
+  return ` ${yamlScalar(String(value))}\n`
 }

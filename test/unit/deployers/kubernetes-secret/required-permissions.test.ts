@@ -53,13 +53,13 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata:
   name: evercert-on
-  namespace: "123"
+  namespace: '123'
 rules:
-  - apiGroups: [""]
+  - apiGroups: ['']
     resources: [secrets]
-    resourceNames: ["on"]
+    resourceNames: ['on']
     verbs: [get, patch]
-  - apiGroups: [""]
+  - apiGroups: ['']
     resources: [secrets]
     verbs: [create]
 ---
@@ -67,7 +67,7 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
 metadata:
   name: evercert-on
-  namespace: "123"
+  namespace: '123'
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: Role
