@@ -449,6 +449,7 @@ describeWith(['etcd', 'kube-apiserver'], 'kubernetesSecretDeployer and kube-apis
       const config = configOf({})
       vi.spyOn(config, 'getCurrentUser').mockReturnValue({ name: 'pod', authProvider: { config: { tokenFile } } })
       const token = await kube.createToken(namespace, account)
+      await readyDeployer()
       let refused = 0
       const rotating = await deployerOf({
         kubeConfig: config,
@@ -461,7 +462,6 @@ describeWith(['etcd', 'kube-apiserver'], 'kubernetesSecretDeployer and kube-apis
           return answer
         }),
       })
-      await grant(rotating)
       await rotating.deploy(await newBundle(), context())
       expect(refused).toBe(1)
     } finally {
