@@ -127,7 +127,9 @@ export function kubernetesSecretDeployer(options: KubernetesSecretDeployerOption
     })
     if (answer.status === 409) {
       const status = readStatus(answer, content.secrets)
-      if (status.conflicts.length === 0) return apiFailure(call, answer, status, context.clock.now())
+      // Fields that others own are their business, unless the Secret has only just appeared and nobody has read it yet.
+      const unseen = status.conflicts.length === 0 || decision.resourceVersion === undefined
+      if (unseen) return apiFailure(call, answer, status, context.clock.now())
     }
     const written = checkedSecret(call, answer, visit, content.secrets)
     if (secretState(written, content, fieldManager) === 'current') return undefined

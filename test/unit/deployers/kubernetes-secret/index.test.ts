@@ -136,6 +136,28 @@ describe('requests of kubernetesSecretDeployer', () => {
   })
 })
 
+describe('a Secret that appears in the moment it is to be created', () => {
+  it('is read, whatever fields it has, before anything is decided', async () => {
+    const owned = {
+      kind: 'Secret',
+      metadata: { name: 'www-tls', namespace: 'web', resourceVersion: '9' },
+      type: 'Opaque',
+      data: { other: 'eA==' },
+    }
+    const cause = { reason: 'FieldManagerConflict', message: 'conflict with "helm" using v1', field: '.type' }
+    const conflict = { kind: 'Status', code: 409, reason: 'Conflict', message: 'x', details: { causes: [cause] } }
+    const { fetch, sent } = scriptedFetch((request, count) => {
+      if (count === 1) return notFound()
+      if (count === 2) return new Response(JSON.stringify(conflict), { status: 409 })
+      return request.method === 'GET' ? new Response(JSON.stringify(owned)) : stored(request)
+    })
+    const clock = fakeClock({ now, autoAdvance: true })
+    expect((await deployerOf({ fetch }).deploy(bundle, operationContext({ clock }))).status).toBe('deployed')
+    expect(sent.map(({ method }) => method)).toEqual(['GET', 'PATCH', 'GET', 'PATCH'])
+    expect(JSON.parse(sent[3]!.body!)).toMatchObject({ type: 'Opaque', metadata: { resourceVersion: '9' } })
+  })
+})
+
 describe('answers that are none', () => {
   it.each<[string, () => Response, object]>([
     ['HTML', () => new Response('<html>'), { code: 'ERR_DEPLOY_UNAVAILABLE' }],
