@@ -4,14 +4,14 @@ import { createServer, type RequestOptions } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import type { TLSSocket } from 'node:tls'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import {
   kubernetesSecretDeployer,
   type FetchFunction,
   type KubernetesConfig,
   type KubernetesSecretDeployerOptions,
 } from '../../../../src/deployers/kubernetes-secret/index.js'
-import { CertError, type AnyCertError } from '../../../../src/errors.js'
+import { CertError, DeployError, type AnyCertError } from '../../../../src/errors.js'
 import { fakeClock } from '../../../../src/testing/fake-clock.js'
 import { operationContext } from '../../../../src/testing/operation-context.js'
 import { assertNoSecrets } from '../../../../src/testing/recording-logger.js'
@@ -224,6 +224,20 @@ describe('several namespaces', () => {
     expect(await deployerOf({ fetch, namespaces }).inspect?.(bundle, operationContext())).toBe('absent')
     expect(sent).toHaveLength(20)
     expect(most).toBe(4)
+  })
+})
+
+describe('an abort', () => {
+  it('passes its reason on as it is, also when that is an error of ours', async () => {
+    const controller = new AbortController()
+    const { fetch, sent } = scriptedFetch(() => new Promise<Response>(() => undefined))
+    const deployer = deployerOf({ fetch, namespaces: ['one', 'two', 'three', 'four', 'five'] })
+    const outcome = deployer.deploy(bundle, operationContext({ signal: controller.signal }))
+    const reason = new DeployError({ code: 'ERR_DEPLOY_UNAVAILABLE', message: 'too late', deployer: 'scheduler' })
+    await vi.waitUntil(() => sent.length === 4)
+    controller.abort(reason)
+    await expect(outcome).rejects.toBe(reason)
+    expect(sent).toHaveLength(4)
   })
 })
 

@@ -124,6 +124,16 @@ describe('apiFailure', () => {
   })
 })
 
+describe('readStatus', () => {
+  it('shows nothing that is secret, in whatever part of the answer it comes back', () => {
+    const secret = 'hunter22'
+    const causes = [{ reason: 'FieldManagerConflict', message: `conflict with "${secret}"`, field: `.${secret}` }]
+    const response = answer(409, status(409, secret, `denied: ${secret}`, { causes }))
+    expect(JSON.stringify(readStatus(response, [secret]))).not.toContain(secret)
+    expect(readStatus(response, [])).toMatchObject({ reason: secret, conflicts: [{ manager: secret }] })
+  })
+})
+
 describe('withoutSecrets', () => {
   const key = '-----BEGIN PRIVATE KEY-----\nAAAA\nshort==\n-----END PRIVATE KEY-----'
   it.each([
