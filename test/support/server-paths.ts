@@ -4,7 +4,18 @@
 
 /** Servers that `scripts/servers.js` knows how to provide. */
 export type ServerName =
-  'pebble' | 'pebble-challtestsrv' | 'haproxy' | 'nginx' | 'openssl' | 'strace' | 'lego' | 'certbot' | 'nsd' | 'unbound'
+  | 'pebble'
+  | 'pebble-challtestsrv'
+  | 'haproxy'
+  | 'nginx'
+  | 'openssl'
+  | 'strace'
+  | 'lego'
+  | 'etcd'
+  | 'kube-apiserver'
+  | 'certbot'
+  | 'nsd'
+  | 'unbound'
 
 /** What a person does about a missing server. */
 export const howToGetServers = '"npm run test:integration" provides it or says how to get it'
