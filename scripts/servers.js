@@ -7,6 +7,7 @@ import { execFile } from 'node:child_process'
 import { access, chmod, constants, mkdir, readFile, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { delimiter, join } from 'node:path'
+import { buildGoModule } from './servers/go-module-build.js'
 
 /**
  * @typedef {{ path: string, version: string }} FoundServer
@@ -18,12 +19,14 @@ import { delimiter, join } from 'node:path'
  * @property {string} minimum Oldest version the tests work with.
  * @property {VersionReader} readVersion
  * @property {string} [goPackage] Exact package and version for `go install`.
+ * @property {import('./servers/go-module-build.js').GoModuleBuild} [goModule] What `go install` cannot build.
  * @property {string} [debianPackage]
  * @property {{ requirement: string, module: string }} [pythonPackage] What pip installs, and what `python -m` then runs.
  */
 
 const pebbleModule = 'github.com/letsencrypt/pebble/v2'
 const legoModule = 'github.com/go-acme/lego/v4'
+const kubernetesVersion = '1.34.4'
 
 /** @type {readonly ServerSource[]} */
 const sources = [
@@ -68,6 +71,31 @@ const sources = [
     minimum: '5.2.0',
     readVersion: pythonPackageVersion('moto'),
     pythonPackage: { requirement: 'moto[route53,server]==5.2.5', module: 'moto.server' },
+  },
+  {
+    name: 'etcd',
+    required: true,
+    minimum: '3.4.0',
+    readVersion: printedVersion('--version'),
+    debianPackage: 'etcd-server',
+  },
+  {
+    name: 'kube-apiserver',
+    required: true,
+    minimum: '1.34.0',
+    readVersion: printedVersion('--version'),
+    goModule: {
+      module: 'k8s.io/kubernetes',
+      version: `v${kubernetesVersion}`,
+      stagedVersion: `v${kubernetesVersion.replace(/^1/, '0')}`,
+      command: 'k8s.io/kubernetes/cmd/kube-apiserver',
+      // What it says its version is: feature gates and the versions of its own components are judged by it.
+      ldflags: Object.entries({
+        gitVersion: `v${kubernetesVersion}`,
+        gitMajor: kubernetesVersion.split('.')[0],
+        gitMinor: kubernetesVersion.split('.')[1],
+      }).map(([name, value]) => `-X k8s.io/component-base/version.${name}=${value}`),
+    },
   },
   {
     name: 'certbot',
@@ -160,9 +188,10 @@ async function locate(source, memo) {
 }
 
 /** @param {ServerSource} source */
-function howToGet({ goPackage, debianPackage, pythonPackage }) {
+function howToGet({ goPackage, goModule, debianPackage, pythonPackage }) {
   const ways = []
-  if (pythonPackage) ways.push(`install Python 3.9 or later with venv and pip, then run this again`)
+  if (goModule) ways.push('install Go and run the integration tests again: they build it, once')
+  if (pythonPackage) ways.push('install Python 3.9 or later with venv or pip and run the integration tests again')
   if (goPackage) ways.push(`install Go, then "GOBIN=${binDirectory} go install ${goPackage}"`)
   if (debianPackage) ways.push(`as root "apt-get install ${debianPackage}"`)
   return ways.join(', or ')
@@ -301,13 +330,19 @@ function isAtLeast(version, minimum) {
  */
 async function buildWithGo(wanted, log) {
   const packages = wanted.flatMap(({ goPackage }) => goPackage ?? [])
-  if (packages.length === 0) return
+  const modules = wanted.flatMap(({ name, goModule }) => (goModule === undefined ? [] : [{ name, goModule }]))
+  if (packages.length + modules.length === 0) return
   const go = await findProgram('go', ['/usr/local/go/bin'])
   if (go === undefined) return
   for (const goPackage of packages) {
     log(`building ${goPackage}`)
     const result = await run(go, ['install', goPackage], { timeoutMs: 600_000, env: { GOBIN: binDirectory } })
     if (!result.ok) log(`go install ${goPackage} failed:\n${tail(result.output)}`)
+  }
+  for (const { name, goModule } of modules) {
+    log(`building ${goModule.command} ${goModule.version}; this takes some minutes, once`)
+    const failure = await buildGoModule(goModule, join(binDirectory, name), (args, options) => run(go, args, options))
+    if (failure !== undefined) log(`building ${name} failed:\n${tail(failure)}`)
   }
 }
 
@@ -418,12 +453,12 @@ async function findProgram(name, furtherDirectories = []) {
 /**
  * @param {string} command
  * @param {readonly string[]} args
- * @param {{ timeoutMs: number, env?: Record<string, string> }} options
+ * @param {{ timeoutMs: number, env?: Record<string, string>, cwd?: string }} options
  * @returns {Promise<{ ok: boolean, output: string }>}
  */
-function run(command, args, { timeoutMs, env = {} }) {
+function run(command, args, { timeoutMs, env = {}, cwd }) {
   return new Promise((resolve) => {
-    const options = { timeout: timeoutMs, env: { ...process.env, ...env }, maxBuffer: 64 * 1024 * 1024 }
+    const options = { timeout: timeoutMs, env: { ...process.env, ...env }, maxBuffer: 64 * 1024 * 1024, cwd }
     const child = execFile(command, args, options, (error, stdout, stderr) => {
       const late = error?.killed ? `stopped after ${timeoutMs} ms\n` : ''
       resolve({ ok: error === null, output: `${stdout}${stderr}${late}` })

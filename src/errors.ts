@@ -43,7 +43,6 @@ export type CertErrorCode =
   | 'ERR_PLUGIN_FAILED'
   | 'ERR_ISSUERS_FAILED'
   | 'ERR_NOT_MANAGED'
-  | 'ERR_BUSY'
 
 /** What every {@link CertError} is made from. */
 export interface CertErrorOptions {
@@ -307,4 +306,4 @@ export type AnyCertError =
   | DeployError
   | HttpError
   | IssuersFailedError
-  | (CertError & { readonly code: 'ERR_PLUGIN_FAILED' | 'ERR_NOT_MANAGED' | 'ERR_BUSY' })
+  | (CertError & { readonly code: 'ERR_PLUGIN_FAILED' | 'ERR_NOT_MANAGED' })

@@ -3,11 +3,10 @@
  *
  * @module
  */
-import { X509Certificate } from 'node:crypto'
 import type { Agent, fetch as undiciFetch, RequestInit as UndiciRequestInit } from 'undici'
 import type { Clock } from '../core/clock.js'
-import { parsePem } from '../core/pem.js'
 import { HttpError } from '../errors.js'
+import { assertCertificates } from './certificates-option.js'
 import { withDeadline } from './deadline.js'
 import {
   assertBoolean,
@@ -39,6 +38,12 @@ export interface HttpClientOptions {
    * @defaultValue the roots that come with Node
    */
   readonly ca?: string | undefined
+  /** What a person sets to trust another root, for messages. @defaultValue `'the "ca" option'` */
+  readonly caSetting?: string | undefined
+  /** For servers that ask who the client is. Not together with `fetch`. */
+  readonly clientCertificate?: { readonly certificatePem: string; readonly privateKeyPem: string } | undefined
+  /** The name the certificate of the server must have. Not together with `fetch`. @defaultValue that of the URL */
+  readonly servername?: string | undefined
   /** From sending a request until the last byte of its answer, in milliseconds. @defaultValue 30_000 (30 seconds) */
   readonly timeoutMs?: number | undefined
   /** Longest answer, decoded, in bytes. @defaultValue 1_048_576 (1 MiB) */
@@ -89,10 +94,21 @@ type Dispatch = (url: string, init: RequestInit) => Promise<Response>
 export function createHttpClient(options: HttpClientOptions): HttpClient {
   assertOptions(
     options,
-    ['clock', 'userAgent', 'fetch', 'ca', 'timeoutMs', 'maxBodyBytes', 'allowLoopbackHttp'],
+    [
+      'clock',
+      'userAgent',
+      'fetch',
+      'ca',
+      'caSetting',
+      'clientCertificate',
+      'servername',
+      'timeoutMs',
+      'maxBodyBytes',
+      'allowLoopbackHttp',
+    ],
     'createHttpClient',
   )
-  const { clock, userAgent, fetch, ca } = options
+  const { clock, userAgent, fetch, ca, caSetting = 'the "ca" option', clientCertificate, servername } = options
   const { timeoutMs = 30_000, maxBodyBytes = 1_048_576, allowLoopbackHttp = false } = options
   assertText(userAgent, 'userAgent', 200)
   assertDuration(timeoutMs, 'timeoutMs')
@@ -100,7 +116,7 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
   assertBoolean(allowLoopbackHttp, 'allowLoopbackHttp')
   if (fetch !== undefined) assertFunction(fetch, 'fetch')
   if (ca !== undefined) assertTrustAnchors(ca, fetch)
-  const connections = fetch === undefined ? pooledConnections(ca) : undefined
+  const connections = fetch === undefined ? pooledConnections({ ca, clientCertificate, servername }) : undefined
   const dispatch: Dispatch = connections?.dispatch ?? (async (url, init) => (fetch as FetchFunction)(url, init))
 
   return {
@@ -122,7 +138,7 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
       const onTimeout = (): Error => failure('ERR_HTTP_TIMEOUT', `no complete answer within ${String(limitMs)} ms`)
       return withDeadline({ clock, signal, ms: limitMs, onTimeout }, async (inner) => {
         const explain = (error: unknown): never => {
-          const reason = networkReason(error)
+          const reason = networkReason(error, caSetting)
           throw failure('ERR_HTTP_NETWORK', reason.text, { cause: reason.cause })
         }
         const response = await dispatch(url, {
@@ -154,11 +170,12 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
 }
 
 /** undici is loaded by the first request: whoever only imports evercert, or brings a `fetch`, does not pay for it. */
-function pooledConnections(ca: string | undefined): {
+function pooledConnections(tls: Pick<HttpClientOptions, 'ca' | 'clientCertificate' | 'servername'>): {
   readonly dispatch: Dispatch
   settle(): Promise<void>
   close(): Promise<void>
 } {
+  const { ca, clientCertificate, servername } = tls
   // Remembered with the module: resolving an import anew costs more than a request does.
   let opened: Promise<{ readonly fetch: typeof undiciFetch; readonly agent: Agent }> | undefined
   const open = async (): Promise<{ readonly fetch: typeof undiciFetch; readonly agent: Agent }> => {
@@ -168,7 +185,15 @@ function pooledConnections(ca: string | undefined): {
       // Time limits are ours, by the injected clock.
       headersTimeout: 0,
       bodyTimeout: 0,
-      connect: { timeout: 0, autoSelectFamily: true, ...(ca === undefined ? {} : { ca }) },
+      connect: {
+        timeout: 0,
+        autoSelectFamily: true,
+        ...(ca === undefined ? {} : { ca }),
+        ...(servername === undefined ? {} : { servername }),
+        ...(clientCertificate === undefined
+          ? {}
+          : { cert: clientCertificate.certificatePem, key: clientCertificate.privateKeyPem }),
+      },
     })
     return { fetch: undici.fetch, agent }
   }
@@ -230,7 +255,7 @@ const untrusted = new Set([
  * What a person can act on, from the innermost error that has a code. Only name and code of the original are kept: an
  * injected `fetch` may hang the request, headers and body included, on the errors it throws.
  */
-function networkReason(error: unknown): { readonly text: string; readonly cause: Error } {
+function networkReason(error: unknown, caSetting: string): { readonly text: string; readonly cause: Error } {
   let code: string | undefined
   let name = 'Error'
   for (let at = error, depth = 0; at instanceof Error && depth < 8; depth += 1) {
@@ -240,7 +265,7 @@ function networkReason(error: unknown): { readonly text: string; readonly cause:
     at = at instanceof AggregateError && at.errors.length > 0 ? (at.errors[0] as unknown) : at.cause
   }
   const known = code === undefined ? undefined : reasons[code]
-  const trust = 'the certificate of the server is not trusted; pass the root it ends in as the "ca" option'
+  const trust = `the certificate of the server is not trusted; pass the root it ends in as ${caSetting}`
   const text = code !== undefined && untrusted.has(code) ? trust : (known ?? 'the request failed')
   const shown = `${text} (${code ?? name})`
   return { text: shown, cause: Object.assign(new Error(shown), code === undefined ? {} : { code }) }
@@ -248,15 +273,8 @@ function networkReason(error: unknown): { readonly text: string; readonly cause:
 
 function assertTrustAnchors(ca: string, fetch: FetchFunction | undefined): void {
   if (fetch !== undefined) throw new TypeError('"ca" option has no effect together with "fetch"; give only one of them')
-  let anchors: readonly X509Certificate[] = []
-  try {
-    // Node passes over what it cannot read, and then trusts nobody.
-    anchors = parsePem(ca).map((block) => new X509Certificate(block.der))
-  } catch {
-    // told below
-  }
-  if (anchors.length === 0)
-    throw new TypeError('"ca" option must be PEM with one or more certificates, and nothing else')
+  // Node passes over what it cannot read, and then trusts nobody.
+  assertCertificates(ca, 'ca')
 }
 
 /** Origin and path: queries may hold secrets. */

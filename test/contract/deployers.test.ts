@@ -7,13 +7,15 @@ import { describe, it } from 'vitest'
 import { systemClock } from '../../src/core/clock.js'
 import { execDeployer } from '../../src/deployers/exec.js'
 import { haproxyDeployer } from '../../src/deployers/haproxy.js'
+import { kubernetesSecretDeployer } from '../../src/deployers/kubernetes-secret/index.js'
 import { nodeTlsDeployer, sniCertificates, type SecureServer } from '../../src/deployers/node-tls.js'
 import { acmetoolLive, nginxPem, pemFilesDeployer } from '../../src/deployers/pem-files.js'
 import { deployerContract, type DeployerFixture } from '../../src/testing/deployer-contract.js'
 import { createTestBundle } from '../../src/testing/test-bundle.js'
 import { fakeHaproxy } from '../support/fake-haproxy.js'
+import { fakeKubeApi } from '../support/fake-kube-api.js'
 import { faultyFiles } from '../support/faulty-files.js'
-import { readCombined, readDirectory } from '../support/read-pair.js'
+import { pairOf, readCombined, readDirectory } from '../support/read-pair.js'
 import { temporaryDirectory } from '../support/temporary-directory.js'
 import { probeTls } from '../support/tls-probe.js'
 
@@ -155,6 +157,37 @@ describe('haproxyDeployer, reload by a command', () => {
         failNextWrite: () => writeFile(fault!, ''),
         writes: () => faulty.changes,
         dispose: () => directory.remove(),
+      }
+    },
+  })
+})
+
+describe('kubernetesSecretDeployer', () => {
+  deployerContract(runner, {
+    level: 'strict',
+    async createDeployer() {
+      const api = fakeKubeApi()
+      // Made beforehand by somebody else, with an entry of theirs.
+      api.put('web', 'www-tls', { type: 'Opaque', data: { other: 'eA==' }, annotations: { team: 'web' } })
+      const { kubeConfig, fetch } = api
+      return {
+        deployer: kubernetesSecretDeployer({ secretName: 'www-tls', namespaces: ['web'], kubeConfig, fetch }),
+        readDeployed: async () => {
+          const [chain, key] = ['tls.crt', 'tls.key'].map((entry) => api.secret('web', 'www-tls')?.data[entry])
+          if (chain === undefined || key === undefined) return undefined
+          return pairOf(Buffer.from(chain, 'base64').toString(), Buffer.from(key, 'base64').toString())
+        },
+        failNextWrite: () => {
+          api.onWrite = () => {
+            api.onWrite = () => undefined
+            return new Response('no healthy upstream', { status: 503 })
+          }
+        },
+        writes: () => api.writes,
+        unrelatedState: () => {
+          const { type, data, annotations } = api.secret('web', 'www-tls')!
+          return JSON.stringify([type, data['other'], annotations])
+        },
       }
     },
   })

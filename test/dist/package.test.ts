@@ -82,7 +82,7 @@ describe('both formats', () => {
     await consumer.write(
       'errors.cjs',
       `(async () => {
-        const options = { code: 'ERR_BUSY', message: 'busy', retryable: true }
+        const options = { code: 'ERR_NOT_MANAGED', message: 'busy', retryable: true }
         const copies = [await import('evercert'), require('evercert')].map(({ CertError }) => CertError)
         const error = copies.map((CertError) => new CertError(options))
         console.log(JSON.stringify({
@@ -185,7 +185,7 @@ describe('Jest', () => {
         })
         test('errors', () => {
           const { CertError } = require('evercert')
-          const error = new CertError({ code: 'ERR_BUSY', message: 'busy', retryable: true })
+          const error = new CertError({ code: 'ERR_NOT_MANAGED', message: 'busy', retryable: true })
           expect(CertError.isInstance(error)).toBe(true)
         })`,
       )

@@ -4,14 +4,17 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { loadAllYaml } from '@kubernetes/client-node'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { startTestCa, type TestCa } from '../../src/testing/index.js'
 import { startHaproxy } from '../support/haproxy.js'
+import { collectionPath, kubeConfig, startKubeApiserver, type KubeManifest } from '../support/kube-apiserver.js'
 import { freePorts } from '../support/processes.js'
+import { pairOf } from '../support/read-pair.js'
 import { describeWith } from '../support/servers.js'
 import { temporaryDirectory, type TemporaryDirectory } from '../support/temporary-directory.js'
 import { probeTls } from '../support/tls-probe.js'
@@ -146,5 +149,61 @@ describeWith(['haproxy'], 'examples with HAProxy', () => {
     await haproxy.stop()
     await ca.close()
     web.close()
+  })
+})
+
+describeWith(['etcd', 'kube-apiserver'], 'examples with Kubernetes', () => {
+  const folder = join(root, 'examples/kubernetes-emissary')
+  const manifests = async (name: string): Promise<KubeManifest[]> =>
+    loadAllYaml(await readFile(join(folder, 'manifests', `${name}.yaml`), 'utf8')) as KubeManifest[]
+
+  it('kubernetes-emissary prints the permissions of its manifests', async () => {
+    const printing = run(example('kubernetes-emissary/permissions.ts'))
+    const [code] = (await once(printing.child, 'close')) as [number | null]
+    expect(code, printing.output()).toBe(0)
+    expect(printing.output()).toBe(await readFile(join(folder, 'manifests/permissions.yaml'), 'utf8'))
+  })
+
+  it('kubernetes-emissary fills the Secret of its Host, with the account and the rights of its manifests', async () => {
+    const [httpPort = 0] = await freePorts(1)
+    const { ca, env } = await acmeSettings(httpPort)
+    const kube = await startKubeApiserver()
+    try {
+      const create = (manifest: KubeManifest) =>
+        kube.admin.call('POST', `${collectionPath(manifest)}?fieldValidation=Strict`, manifest)
+      for (const name of ['emissary', 'web']) {
+        await kube.admin.put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
+      }
+      for (const name of ['account', 'permissions', 'deployment', 'ingress']) {
+        for (const manifest of await manifests(name)) await create(manifest)
+      }
+      // Emissary's own kinds are not known here: only what they refer to is looked at.
+      const host = (await manifests('emissary')).find(({ kind }) => kind === 'Host')
+      const { name } = (host?.['spec'] as { tlsSecret: { name: string } }).tlsSecret
+      const deployment = (await manifests('deployment')).find(({ kind }) => kind === 'Deployment')
+      const text = JSON.stringify(deployment)
+      expect(text).toContain(JSON.stringify({ name: 'SECRET', value: name }))
+      expect(text).toContain(JSON.stringify({ name: 'NAMESPACES', value: host?.metadata.namespace }))
+
+      const file = join(work.path, 'kubeconfig')
+      const token = await kube.createToken('evercert', 'evercert')
+      await writeFile(file, JSON.stringify(kubeConfig(kube.url, kube.caPem, { token })))
+      const service = run(example('kubernetes-emissary/main.ts'), { ...env, KUBECONFIG: file })
+      await printed(service, 'placeholder www is in')
+      await printed(service, 'certificate www is in')
+      const secret = await kube.admin.find(`/api/v1/namespaces/emissary/secrets/${name}`)
+      const [chain, key] = ['tls.crt', 'tls.key'].map((entry) =>
+        Buffer.from(secret!.data![entry]!, 'base64').toString(),
+      )
+      expect(pairOf(chain!, key!).keyMatches).toBe(true)
+      expect(chain!.match(/BEGIN CERTIFICATE/g)).toHaveLength(2)
+      service.child.kill('SIGTERM')
+      const [code] = (await once(service.child, 'exit')) as [number | null]
+      expect(code, service.output()).toBe(0)
+      expect(service.output()).not.toMatch(/PRIVATE KEY/)
+    } finally {
+      await kube.stop()
+      await ca.close()
+    }
   })
 })

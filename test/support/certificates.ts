@@ -17,8 +17,8 @@ export interface TestCertificate {
 
 export interface TestAuthority {
   readonly certificatePem: string
-  /** A leaf for DNS names and IP addresses, valid for a day. */
-  issue(names: readonly [string, ...string[]]): Promise<TestCertificate>
+  /** A leaf for DNS names and IP addresses, valid for a day; of a server unless `usage` says otherwise. */
+  issue(names: readonly [string, ...string[]], usage?: 'serverAuth' | 'clientAuth'): Promise<TestCertificate>
 }
 
 const keyAlgorithm = { name: 'ECDSA', namedCurve: 'P-256' }
@@ -41,7 +41,7 @@ export async function testAuthority(name = 'evercert test authority'): Promise<T
 
   return {
     certificatePem: pem(authority),
-    async issue(names) {
+    async issue(names, usage = 'serverAuth') {
       const leafKeys = await generateKeys()
       const certificate = await x509.X509CertificateGenerator.create({
         ...validity(),
@@ -53,7 +53,7 @@ export async function testAuthority(name = 'evercert test authority'): Promise<T
         extensions: [
           new x509.BasicConstraintsExtension(false, undefined, true),
           new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-          new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
+          new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage[usage]]),
           new x509.SubjectAlternativeNameExtension(names.map((value) => ({ type: isIP(value) ? 'ip' : 'dns', value }))),
           await x509.AuthorityKeyIdentifierExtension.create(keys.publicKey),
         ],

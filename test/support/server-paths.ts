@@ -11,6 +11,8 @@ export type ServerName =
   | 'openssl'
   | 'strace'
   | 'lego'
+  | 'etcd'
+  | 'kube-apiserver'
   | 'certbot'
   | 'nsd'
   | 'unbound'

@@ -22,7 +22,7 @@ const identifier = { type: 'dns', value: 'a.example' } as const
 const base = { message: 'failed', cause, retryAt }
 
 const errors: readonly [name: string, error: CertError, code: string, retryable: boolean][] = [
-  ['CertError', new CertError({ ...base, code: 'ERR_BUSY', retryable: true }), 'ERR_BUSY', true],
+  ['CertError', new CertError({ ...base, code: 'ERR_NOT_MANAGED', retryable: true }), 'ERR_NOT_MANAGED', true],
   ['AcmeError', new AcmeError({ ...base, code: 'ERR_ACME_PROBLEM', retryable: false }), 'ERR_ACME_PROBLEM', false],
   ['RateLimitedError', new RateLimitedError(base), 'ERR_ACME_RATE_LIMITED', true],
   ['UserActionRequiredError', new UserActionRequiredError(base), 'ERR_ACME_USER_ACTION_REQUIRED', false],
@@ -76,20 +76,20 @@ describe.each(errors)('%s', (name, error, code, retryable) => {
 })
 
 it('has no cause when none is given', () => {
-  expect('cause' in new CertError({ code: 'ERR_BUSY', message: 'x', retryable: true })).toBe(false)
+  expect('cause' in new CertError({ code: 'ERR_NOT_MANAGED', message: 'x', retryable: true })).toBe(false)
   expect('cause' in new CertificateError('ERR_CERT_INVALID', 'x')).toBe(false)
 })
 
 it.each([
   undefined,
   null,
-  'ERR_BUSY',
+  'ERR_NOT_MANAGED',
   7,
   {},
   [],
   new Error('x'),
   new TypeError('x'),
-  { code: 'ERR_BUSY', retryable: true },
+  { code: 'ERR_NOT_MANAGED', retryable: true },
 ])('%s is no CertError', (value) => {
   expect(CertError.isInstance(value)).toBe(false)
 })

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import { createServer as createTcpServer, type AddressInfo, type Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
@@ -185,6 +186,43 @@ describe('trust', () => {
       signal,
     })
     expect((await failure(work)).message).toContain('for another name (ERR_TLS_CERT_ALTNAME_INVALID)')
+  })
+
+  it('is for the name in "servername", and names the setting a person changes', async () => {
+    const authority = await testAuthority()
+    const { certificatePem, privateKeyPem } = await authority.issue(['kubernetes.default.svc'])
+    const port = await listen(
+      createHttpsServer({ cert: certificatePem, key: privateKeyPem }, (_, response) => response.end('safe')),
+    )
+    const request = { url: `https://127.0.0.1:${String(port)}/`, method: 'GET', signal } as const
+    const named = client({ ca: authority.certificatePem, servername: 'kubernetes.default.svc' })
+    expect((await named.request(request)).text()).toBe('safe')
+    const error = await failure(client({ caSetting: '"ca-data" of the file' }).request(request))
+    expect(error.message).toContain('pass the root it ends in as "ca-data" of the file')
+  })
+
+  it('goes both ways with a client certificate', async () => {
+    const authority = await testAuthority()
+    const server = await authority.issue(['127.0.0.1'])
+    const own = await authority.issue(['somebody'], 'clientAuth')
+    const port = await listen(
+      createHttpsServer(
+        {
+          cert: server.certificatePem,
+          key: server.privateKeyPem,
+          ca: authority.certificatePem,
+          requestCert: true,
+          rejectUnauthorized: true,
+        },
+        (incoming, response) => response.end((incoming.socket as TLSSocket).getPeerCertificate().subject.CN),
+      ),
+    )
+    const request = { url: `https://127.0.0.1:${String(port)}/`, method: 'GET', signal } as const
+    const clientCertificate = { certificatePem: own.certificatePem, privateKeyPem: own.privateKeyPem }
+    const known = client({ ca: authority.certificatePem, clientCertificate })
+    expect((await known.request(request)).text()).toBe('somebody')
+    const unknown = await failure(client({ ca: authority.certificatePem }).request(request))
+    expect(unknown.code).toBe('ERR_HTTP_NETWORK')
   })
 
   it.each([
