@@ -1,6 +1,7 @@
 /**
  * Provides the real servers that the integration tests talk to: taken from PATH or from the cache directory,
- * else built (Go) or installed (Debian packages, only as root), else reported as missing with how to get them.
+ * else built (Go) or installed (Python packages in an environment of their own; Debian packages, only as root), else reported
+ * as missing with how to get them.
  */
 import { execFile } from 'node:child_process'
 import { access, chmod, constants, mkdir, readFile, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
@@ -20,6 +21,7 @@ import { buildGoModule } from './servers/go-module-build.js'
  * @property {string} [goPackage] Exact package and version for `go install`.
  * @property {import('./servers/go-module-build.js').GoModuleBuild} [goModule] What `go install` cannot build.
  * @property {string} [debianPackage]
+ * @property {{ requirement: string, module: string }} [pythonPackage] What pip installs, and what `python -m` then runs.
  */
 
 const pebbleModule = 'github.com/letsencrypt/pebble/v2'
@@ -63,6 +65,13 @@ const sources = [
   },
   { name: 'nsd', required: true, minimum: '4.3.0', readVersion: printedVersion('-v'), debianPackage: 'nsd' },
   { name: 'unbound', required: true, minimum: '1.13.0', readVersion: printedVersion('-V'), debianPackage: 'unbound' },
+  {
+    name: 'moto_server',
+    required: true,
+    minimum: '5.2.0',
+    readVersion: pythonPackageVersion('moto'),
+    pythonPackage: { requirement: 'moto[route53,server]==5.2.5', module: 'moto.server' },
+  },
   {
     name: 'etcd',
     required: true,
@@ -121,6 +130,7 @@ export async function provideServers({ ci, log }) {
   // Something optional comes along when something required is installed, but is no reason to call apt-get every time.
   if (lacksRequired(located)) {
     await buildWithGo(missingFrom(located), log)
+    await installFromPython(missingFrom(located), log)
     located = await locateAll()
     await installFromDebian(missingFrom(located), log)
     located = await locateAll()
@@ -178,9 +188,10 @@ async function locate(source, memo) {
 }
 
 /** @param {ServerSource} source */
-function howToGet({ goPackage, goModule, debianPackage }) {
+function howToGet({ goPackage, goModule, debianPackage, pythonPackage }) {
   const ways = []
   if (goModule) ways.push('install Go and run the integration tests again: they build it, once')
+  if (pythonPackage) ways.push('install Python 3.9 or later with venv or pip and run the integration tests again')
   if (goPackage) ways.push(`install Go, then "GOBIN=${binDirectory} go install ${goPackage}"`)
   if (debianPackage) ways.push(`as root "apt-get install ${debianPackage}"`)
   return ways.join(', or ')
@@ -285,6 +296,22 @@ function goModuleVersion(module) {
 }
 
 /**
+ * Asks the interpreter that the program is run by.
+ *
+ * @param {string} distribution
+ * @returns {VersionReader}
+ */
+function pythonPackageVersion(distribution) {
+  return async (path) => {
+    const interpreter = /^(?:#!|exec ")(\/[^\s"]*python[^\s"]*)/m.exec(await readFile(path, 'utf8'))?.[1]
+    if (interpreter === undefined) return undefined
+    const script = `from importlib.metadata import version; print(version('${distribution}'))`
+    const { ok, output } = await run(interpreter, ['-c', script], { timeoutMs: 30_000 })
+    return ok ? /\d+\.\d+(\.\d+)?/.exec(output)?.[0] : undefined
+  }
+}
+
+/**
  * @param {string} version
  * @param {string} minimum
  */
@@ -316,6 +343,45 @@ async function buildWithGo(wanted, log) {
     log(`building ${goModule.command} ${goModule.version}; this takes some minutes, once`)
     const failure = await buildGoModule(goModule, join(binDirectory, name), (args, options) => run(go, args, options))
     if (failure !== undefined) log(`building ${name} failed:\n${tail(failure)}`)
+  }
+}
+
+/**
+ * Each in a virtual environment of its own. Debian's Python may lack ensurepip, or pip: one of the two is enough.
+ *
+ * @param {readonly ServerSource[]} wanted
+ * @param {(line: string) => void} log
+ */
+async function installFromPython(wanted, log) {
+  const python = await findProgram('python3')
+  if (python === undefined) return
+  for (const { name, pythonPackage } of wanted) {
+    if (pythonPackage === undefined) continue
+    const { requirement, module } = pythonPackage
+    log(`installing ${requirement}`)
+    const environment = join(cacheDirectory, 'python', name)
+    const own = join(environment, 'bin', 'python')
+    const install = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
+    await rm(environment, { recursive: true, force: true })
+    let result = await run(python, ['-m', 'venv', environment], { timeoutMs: 120_000 })
+    if (result.ok) result = await run(own, [...install, requirement], { timeoutMs: 600_000 })
+    else {
+      await rm(environment, { recursive: true, force: true })
+      result = await run(python, ['-m', 'venv', '--without-pip', environment], { timeoutMs: 120_000 })
+      const script = 'import sysconfig; print(sysconfig.get_path("purelib"))'
+      const { output } = await run(own, ['-c', script], { timeoutMs: 30_000 })
+      if (result.ok) {
+        result = await run(python, [...install, '--target', output.trim(), requirement], { timeoutMs: 600_000 })
+      }
+    }
+    if (!result.ok) {
+      log(`pip install ${requirement} failed:\n${tail(result.output)}`)
+      continue
+    }
+    await mkdir(binDirectory, { recursive: true })
+    const temporary = join(binDirectory, `.${name}.${process.pid}`)
+    await writeFile(temporary, `#!/bin/sh\nexec "${own}" -m ${module} "$@"\n`, { mode: 0o755 })
+    await rename(temporary, join(binDirectory, name))
   }
 }
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { allowManyListeners } from './deadline.js'
 
 /** Joins the run under way, or starts one. Each caller leaves by its own signal; the last to leave ends the run. */
 export type SingleFlight<T> = (signal: AbortSignal, run: (signal: AbortSignal) => Promise<T>) => Promise<T>
@@ -41,6 +42,7 @@ export function singleFlight<T>(): SingleFlight<T> {
         }
         reject(signal.reason)
       }
+      allowManyListeners(signal)
       signal.addEventListener('abort', onAbort, { once: true })
       flight.result
         .then(resolve, reject)

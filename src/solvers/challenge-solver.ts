@@ -67,6 +67,13 @@ export interface ChallengeSolver<Type extends ChallengeType = ChallengeType> {
    * @defaultValue every name
    */
   readonly zones?: readonly string[] | undefined
+  /**
+   * How many challenges this solver takes at once: an order's calls of `present`, `waitUntilReady` and `cleanUp` are each
+   * made side by side up to this number. A solver that turns many challenges into one request wants them all.
+   *
+   * @defaultValue 10
+   */
+  readonly concurrency?: number | undefined
   /** Refuses identifiers it cannot prove. @defaultValue every identifier its type allows */
   supports?(identifier: Identifier): boolean
   present(challenge: ChallengeOf<Type>, context: OperationContext): Promise<void>

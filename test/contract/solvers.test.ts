@@ -1,10 +1,13 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'vitest'
+import type { Challenge } from '../../src/solvers/challenge-solver.js'
 import { httpResponder } from '../../src/solvers/http-responder.js'
+import { route53Solver } from '../../src/solvers/route53/index.js'
 import { webrootSolver } from '../../src/solvers/webroot.js'
 import { operationContext } from '../../src/testing/operation-context.js'
 import { challengeSolverContract } from '../../src/testing/solver-contract.js'
+import { fakeRoute53 } from '../support/fake-route53.js'
 import { temporaryDirectory } from '../support/temporary-directory.js'
 
 for (const option of ['directory', 'challengeDirectory'] as const) {
@@ -58,6 +61,26 @@ describe('httpResponder', () => {
             await responder.present({ ...challenge, keyAuthorization: value }, operationContext())
           },
           reopen: async () => (responder = httpResponder()),
+        }
+      },
+    },
+  )
+})
+
+describe('route53Solver', () => {
+  challengeSolverContract(
+    { describe, it },
+    {
+      level: 'strict',
+      async createSolver() {
+        const route53 = fakeRoute53([{ id: 'Z1', name: 'contract.example' }])
+        const open = () => route53Solver({ client: route53.client, followCname: false, propagation: false })
+        const recordName = (challenge: Challenge): string => (challenge.type === 'dns-01' ? challenge.recordName : '')
+        return {
+          solver: open(),
+          readPresented: async (challenge) => route53.values(recordName(challenge)),
+          plantForeign: async (challenge, value) => route53.plantTxt('Z1', recordName(challenge), [value]),
+          reopen: async () => open(),
         }
       },
     },

@@ -9,11 +9,10 @@ import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { build } from 'tsup'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { startTestCa, type TestCa } from '../../src/testing/test-ca/index.js'
 import type { Instructions } from './programs/issue-program.js'
+import { bundleProgram } from '../support/bundle-program.js'
 import { temporaryDirectory, type TemporaryDirectory } from '../support/temporary-directory.js'
 
 let work: TemporaryDirectory
@@ -21,8 +20,6 @@ let server: Server
 let httpPort: number
 let webroot: string
 let program: string
-/** Inside node_modules, so that the bundle finds its dependencies and git does not see it. */
-const bundles = fileURLToPath(new URL('../../node_modules/.cache/evercert-issue-program', import.meta.url))
 
 beforeAll(async () => {
   work = await temporaryDirectory()
@@ -35,17 +32,7 @@ beforeAll(async () => {
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
   httpPort = (server.address() as AddressInfo).port
-  await build({
-    entry: { program: fileURLToPath(new URL('programs/issue-program.ts', import.meta.url)) },
-    outDir: bundles,
-    format: 'esm',
-    target: 'node20',
-    config: false,
-    silent: true,
-    splitting: false,
-    outExtension: () => ({ js: '.mjs' }),
-  })
-  program = join(bundles, 'program.mjs')
+  program = await bundleProgram('issue-program')
 })
 
 afterAll(async () => {

@@ -4,18 +4,11 @@
  */
 import { ChangeResourceRecordSetsCommand, GetChangeCommand } from '@aws-sdk/client-route-53'
 import { afterEach, expect, it } from 'vitest'
-import { checkIssuedChain } from '../../src/core/certificate-bundle.js'
-import { systemClock } from '../../src/core/clock.js'
-import { parseIdentifiers } from '../../src/core/identifier.js'
-import { generatePrivateKey, publicKeyInfo } from '../../src/core/private-key.js'
-import { createCsr } from '../../src/core/x509.js'
 import { acmeIssuer } from '../../src/issuers/acme/index.js'
 import type { ChallengeSolver } from '../../src/solvers/challenge-solver.js'
-import { memoryStore } from '../../src/stores/memory.js'
-import { recordingLogger } from '../../src/testing/recording-logger.js'
-import { seededRandom } from '../../src/testing/seeded-random.js'
 import { startRoute53, type Route53Emulator, type Route53Options } from '../servers/route53/index.js'
 import { sdkClient } from '../servers/route53/sdk-client.js'
+import { issueOnce } from '../support/issue-once.js'
 import { startPebble } from '../support/pebble.js'
 import { describeWith } from '../support/servers.js'
 
@@ -77,25 +70,7 @@ async function start(options: Route53Options) {
         trustedRoots,
       })
       closers.push(() => issuer.close())
-      const identifiers = parseIdentifiers(names)
-      const key = await generatePrivateKey()
-      const csr = await createCsr(key, identifiers)
-      const { chainPem } = await issuer.issue(
-        { certificate: 'www', idempotencyKey: '1', identifiers, csr },
-        {
-          signal: new AbortController().signal,
-          clock: systemClock,
-          logger: recordingLogger(),
-          store: memoryStore(),
-          random: seededRandom(1),
-        },
-      )
-      return checkIssuedChain(chainPem, {
-        identifiers,
-        publicKeyInfo: publicKeyInfo(key),
-        now: Date.now(),
-        trustedRoots,
-      })
+      return issueOnce(issuer, names, { trustedRoots })
     },
   }
 }

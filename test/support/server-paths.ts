@@ -16,6 +16,7 @@ export type ServerName =
   | 'certbot'
   | 'nsd'
   | 'unbound'
+  | 'moto_server'
 
 /** What a person does about a missing server. */
 export const howToGetServers = '"npm run test:integration" provides it or says how to get it'

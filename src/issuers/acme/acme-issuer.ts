@@ -13,6 +13,7 @@ import {
   assertDuration,
   assertFunction,
   assertHttpsUrl,
+  assertNumber,
   assertOneOf,
   assertOptions,
   assertText,
@@ -311,6 +312,9 @@ function checkSolvers(solvers: readonly AnyChallengeSolver[]): readonly AnyChall
     assertOneOf(solver.type, 'solvers[].type', allTypes)
     assertFunction(solver.present, 'solvers[].present')
     assertFunction(solver.cleanUp, 'solvers[].cleanUp')
+    if (solver.concurrency !== undefined) {
+      assertNumber(solver.concurrency, 'solvers[].concurrency', { min: 1, max: 10_000, integer: true })
+    }
     if (names.has(solver.name)) {
       throw new TypeError(`"solvers" option has two solvers named ${solver.name}; give each a name of its own`)
     }

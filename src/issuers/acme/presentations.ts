@@ -24,9 +24,10 @@ export interface Presentations {
   cleanUp(context: IssuerContext): Promise<void>
 }
 
-/** How many solver calls run at once. */
-const parallelism = 10
-const cleanUpTimeoutMs = 30_000
+/** How many challenges a solver takes at once, unless it says so itself. */
+const usualConcurrency = 10
+/** A provider that throttles needs some patience, a process that stops has little. What is left is for the next run. */
+const cleanUpTimeoutMs = 60_000
 
 /** Makes {@link Presentations}. */
 export function createPresentations(
@@ -53,7 +54,7 @@ export function createPresentations(
         }),
         context,
       )
-      await boundedMap(challenges, parallelism, context.signal, async (presented) => {
+      await forEachBySolver(challenges, context.signal, async (presented) => {
         const solver = solverOf(presented)
         const call = guarded(presented, 'present', context, () => solver?.present(buildChallenge(presented), context))
         calls.set(keyOf(presented), call)
@@ -62,7 +63,7 @@ export function createPresentations(
       })
     },
     async waitUntilReady(challenges, context) {
-      await boundedMap(challenges, parallelism, context.signal, async (presented) => {
+      await forEachBySolver(challenges, context.signal, async (presented) => {
         const challenge = buildChallenge(presented)
         const solver = solverOf(presented)
         await guarded(presented, 'wait', context, () => solver?.waitUntilReady?.(challenge, context))
@@ -100,7 +101,7 @@ export function createPresentations(
       try {
         await withDeadline({ clock, signal, ms: cleanUpTimeoutMs, onTimeout }, async (inner) => {
           await Promise.all(needed)
-          await boundedMap(presented, parallelism, inner, (entry) => takeDown(entry, inner))
+          await forEachBySolver(presented, inner, (entry) => takeDown(entry, inner))
         })
       } catch (error) {
         logger.warn('challenges could not be cleaned up in time', { left: left.size, error })
@@ -117,6 +118,32 @@ export function createPresentations(
         logger.warn('order journal could not be written', { error })
       }
     },
+  }
+
+  /** Side by side, for each solver as many as it takes. After a failure or an abort nothing new is started anywhere. */
+  async function forEachBySolver(
+    challenges: readonly PresentedChallenge[],
+    signal: AbortSignal,
+    run: (challenge: PresentedChallenge) => Promise<void>,
+  ): Promise<void> {
+    const bySolver = new Map<string, PresentedChallenge[]>()
+    for (const each of challenges) bySolver.set(each.solver, [...(bySolver.get(each.solver) ?? []), each])
+    const failures: { readonly error: unknown }[] = []
+    const work = [...bySolver.values()].map(async (group) => {
+      const [first] = group
+      const { concurrency = usualConcurrency } = (first && solverOf(first)) ?? {}
+      await boundedMap(group, concurrency, signal, async (challenge) => {
+        if (failures.length > 0) return
+        await run(challenge).catch((error: unknown) => {
+          failures.push({ error })
+          throw error
+        })
+      })
+    })
+    await Promise.allSettled(work)
+    const [failure] = failures
+    signal.throwIfAborted()
+    if (failure !== undefined) throw failure.error
   }
 }
 

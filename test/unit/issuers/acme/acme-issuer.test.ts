@@ -725,6 +725,63 @@ describe('validation', () => {
     expect([...(records.get('_acme-challenge.example.com') ?? [])]).toEqual([])
   })
 
+  it.each([
+    ['ten by default', undefined, 10],
+    ['as many as the solver takes', 3, 3],
+    ['all at once when it takes them all', 1000, 25],
+  ])('are presented, awaited and cleaned up %s', async (_, concurrency, expected) => {
+    const records = new Map<string, string>()
+    const running = { present: 0, waitUntilReady: 0, cleanUp: 0 }
+    const most = { ...running }
+    const counted = async (method: keyof typeof running, run: () => void): Promise<void> => {
+      running[method] += 1
+      most[method] = Math.max(most[method], running[method])
+      await new Promise((resolve) => setImmediate(resolve))
+      run()
+      running[method] -= 1
+    }
+    const solver: ChallengeSolver<'dns-01'> = {
+      name: 'dns-01/memory',
+      type: 'dns-01',
+      concurrency,
+      present: ({ recordName, recordValue }) => counted('present', () => records.set(recordName, recordValue)),
+      waitUntilReady: () => counted('waitUntilReady', () => undefined),
+      cleanUp: ({ recordName }) => counted('cleanUp', () => records.delete(recordName)),
+    }
+    const resolveTxt = async (name: string): Promise<readonly string[]> => {
+      const value = records.get(name)
+      return value === undefined ? [] : [value]
+    }
+    await using world = await createWorld({ ca: { resolveTxt }, issuer: { solvers: [solver] } })
+    const request = await prepareRequest(Array.from({ length: 25 }, (__, index) => `host${String(index)}.example.com`))
+    world.check(await world.issuer().issue(request, world.context()), request)
+    expect(most).toEqual({ present: expected, waitUntilReady: expected, cleanUp: expected })
+    expect(records.size).toBe(0)
+  })
+
+  it('of two solvers run side by side, and a failure of one stops the other from starting more', async () => {
+    await using world = await createWorld()
+    const started: string[] = []
+    const solver = (name: string, zone: string, fails: boolean): ChallengeSolver<'http-01'> => ({
+      ...world.responder,
+      name,
+      zones: [zone],
+      concurrency: 1,
+      async present({ identifier }) {
+        started.push(identifier.value)
+        for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => setImmediate(resolve))
+        if (fails) throw new Error('disk full')
+      },
+    })
+    const solvers = [solver('one', 'a.example', true), solver('other', 'b.example', false)]
+    const names = ['x.a.example', 'y.a.example', 'x.b.example', 'y.b.example', 'z.b.example']
+    const error = await failure(world.issuer({ solvers }).issue(await prepareRequest(names), world.context()))
+    expect(error.message).toContain('one could not present')
+    expect(started.filter((name) => name.endsWith('.a.example'))).toHaveLength(1)
+    expect(started.filter((name) => name.endsWith('.b.example')).length).toBeLessThan(3)
+    expect(started.some((name) => name.endsWith('.b.example'))).toBe(true)
+  })
+
   it('of an IP address works over http-01', async () => {
     await using world = await createWorld()
     const request = await prepareRequest(['127.0.0.1'])
