@@ -81,6 +81,8 @@ export interface HttpStream {
   readonly headers: Readonly<Record<string, string>>
   /** Ends with the answer, and rejects as `request` does. Leaving the loop closes the connection. */
   readonly chunks: AsyncIterable<Uint8Array>
+  /** For whoever does not want to read it. */
+  cancel(): void
 }
 
 /** Sends requests over connections that are kept alive and shared. */
@@ -190,6 +192,7 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
         status: response.status,
         headers: Object.fromEntries(response.headers),
         chunks: chunksOf(response, request.signal, exchange.explain),
+        cancel: () => void response.body?.cancel().catch(() => undefined),
       }
     },
     async close() {

@@ -1,0 +1,243 @@
+/**
+ * One variable of a Marathon app, brought to a new certificate.
+ *
+ * @module
+ */
+import type { CertificateBundle } from '../../core/certificate-bundle.js'
+import type { OperationContext } from '../../core/context.js'
+import { Semaphore } from '../../internal/semaphore.js'
+import type { Deployer, DeployResult } from '../deployer.js'
+import { decideUpdate, isEmpty, own, type UpdateStep } from './app-update.js'
+import type { LoginContext } from './authorization.js'
+import { isUnderWay, type Followed } from './deployment-verdict.js'
+import { wantedValue, type WantedValue } from './environment-value.js'
+import { followDeployment } from './follow-deployment.js'
+import { marathonApi, type ChangeOutcome, type MarathonApi } from './marathon-api.js'
+import type { MarathonApp } from './marathon-app.js'
+import { MarathonDeployError } from './marathon-error.js'
+import { subscribe, type DeploymentEvents } from './marathon-events.js'
+import { checkMarathonOptions, type MarathonDeployerOptions } from './marathon-options.js'
+import { marathonTransport, type Masters } from './marathon-transport.js'
+import { marathonPermissions, type MarathonPermission } from './required-permissions.js'
+
+/** A {@link Deployer} that knows what its account needs. */
+export interface MarathonDeployer extends Deployer {
+  /** The permissions of DC/OS for this configuration. A Marathon without an authorizer asks for none. */
+  requiredPermissions(): readonly MarathonPermission[]
+}
+
+/**
+ * A deployer that puts a certificate into one environment variable of a Marathon app, as marathon-lb reads it, and follows the
+ * deployment until the app runs with it.
+ *
+ * The app is read first: where the variable holds the same certificate, chain and key already, nothing is sent. Otherwise the
+ * whole environment is written back with this one entry changed, and everything else of the app is left as it is. Marathon's
+ * deployments never fail by themselves, and vanish from its list when they are cancelled as when they succeed: it counts as
+ * deployed only when no deployment holds the app and all its tasks run, healthy, with the new configuration.
+ *
+ * @example
+ *
+ * ```ts
+ * import { readFileSync } from 'node:fs'
+ * import { marathonDeployer } from 'evercert/deployers/marathon'
+ *
+ * const deployer = marathonDeployer({
+ *   urls: 'https://marathon.mesos:8443',
+ *   appId: '/marathon-lb',
+ *   ca: readFileSync('/etc/ssl/dcos-ca.crt', 'utf8'),
+ *   authentication: {
+ *     type: 'service-account',
+ *     credential: readFileSync('/run/secrets/service-account.json', 'utf8'),
+ *   },
+ * })
+ * for (const { resource, action } of deployer.requiredPermissions()) console.log(resource, action)
+ * ```
+ *
+ * @remarks
+ * Whoever may read the app in Marathon, or the process list of the agent, can read the private key: that is how marathon-lb takes
+ * its certificates. A changed variable starts all instances anew; with fewer than two of them there is a moment without any.
+ *
+ * While other deployments hold the app, they are waited for, and the app is read again. Where the reply to a change is lost, the
+ * app shows whether it was made; it is never sent twice blindly, and a deployment that is still under way from an earlier attempt is
+ * joined. Marathon has no conditional update: somebody who changes the environment in the moment between reading and
+ * writing, in a deployment that ends in the same moment, loses his change.
+ *
+ * Credentials, and the key in the body, go to the configured hosts, and to the leader that these announce in `/v2/leader`, over the
+ * same scheme; any other redirect is an error.
+ *
+ * Rejects with {@link MarathonDeployError}, whose `reason` tells what happened: `ERR_DEPLOY_REJECTED` when Marathon, or a look
+ * at the app before anything is sent, says that it cannot work; `ERR_DEPLOY_UNAVAILABLE` when Marathon is away, busy, or the
+ * deployment takes too long; `ERR_DEPLOY_VERIFY_FAILED` when the deployment was cancelled, rolled back, overridden or
+ * edited away; and with `ERR_CERT_KEY_MISMATCH` when the pair is none.
+ *
+ * @param options - See {@link MarathonDeployerOptions}. Validated and copied; later changes have no effect.
+ * @throws `TypeError` if an option is missing, unknown or wrong.
+ *
+ * @see {@link https://mesosphere.github.io/marathon/api-console/index.html | Marathon's REST API}
+ */
+export function marathonDeployer(options: MarathonDeployerOptions): MarathonDeployer {
+  const settings = checkMarathonOptions(options)
+  const { urls, appId, variable, order, authentication, name, force, deploymentTimeoutMs, pollIntervalMs } = settings
+  const masters: Masters = { urls, preferred: 0 }
+  // Two of this process would only wait for each other in Marathon.
+  const turns = new Semaphore(1)
+
+  /** One conversation with Marathon, with connections of its own: the next one is weeks away. */
+  async function withMarathon<Result>(
+    context: OperationContext,
+    run: (conversation: Conversation) => Promise<Result>,
+  ): Promise<Result> {
+    const http = settings.httpClient(context.clock)
+    const ended = new AbortController()
+    const signal = AbortSignal.any([context.signal, ended.signal])
+    const login: LoginContext = { ...context, signal, http, deployer: name }
+    const transport = marathonTransport({ masters, authentication, context: login })
+    let events: DeploymentEvents | undefined
+    try {
+      return await run({
+        api: marathonApi({ appId, force, transport, context: login, secrets: () => authentication.secrets() }),
+        context,
+        giveUpAt: context.clock.now() + deploymentTimeoutMs,
+        listen: async () => (events ??= await subscribe(transport, login)),
+      })
+    } catch (error) {
+      context.signal.throwIfAborted()
+      throw error
+    } finally {
+      events?.close()
+      ended.abort()
+      // Waits for connections that may have been cut a moment ago; the caller need not.
+      void http.close().catch(() => undefined)
+    }
+  }
+
+  async function bring(value: WantedValue, conversation: Conversation): Promise<DeployResult> {
+    const { api, context, giveUpAt, listen } = conversation
+    const { clock, logger } = context
+    let written: WrittenChange | undefined
+    for (let failures = 0; ;) {
+      const app = await api.app()
+      const step = decideUpdate(app, { ...settings, value })
+      if (step.action === 'refuse') throw failure(step.reason, step.why)
+      if (step.action === 'none') {
+        return written === undefined ? { status: 'unchanged' } : { status: 'deployed', details: { app: appId } }
+      }
+      const events = await listen()
+      if (step.action === 'join') {
+        logger.info('a marathon deployment of this certificate is under way, and joined', { app: appId })
+        await follow({ value, ...(written ?? joined) }, conversation, events)
+        return { status: 'deployed', details: { app: appId, joined: true } }
+      }
+      const change = { replaced: { value: own(app.env, variable) }, ownVersions: [app.version] }
+      context.signal.throwIfAborted()
+      const outcome = await send(api, step)
+      if (outcome.kind === 'accepted') {
+        const { deploymentId, version } = outcome
+        logger.info('marathon deployment begun', { app: appId, deployment: deploymentId })
+        const ownVersions = [...change.ownVersions, version]
+        await follow({ value, ...change, deploymentId, ownVersions }, conversation, events)
+        return { status: 'deployed', details: { app: appId, ...(deploymentId && { deployment: deploymentId }) } }
+      }
+      if (outcome.kind === 'locked') {
+        await waitForOthers(outcome.deployments, conversation, events)
+        continue
+      }
+      if (outcome.kind === 'unsure') {
+        logger.warn('it is not known whether marathon took the change; the app is read again', {
+          app: appId,
+          error: outcome.error,
+        })
+        written = { ...change, deploymentId: undefined }
+        failures += 1
+        if (failures > mostFailures) throw outcome.error
+      }
+      if (clock.now() >= giveUpAt) throw outcome.error
+      await events.wait(pollIntervalMs)
+    }
+  }
+
+  function send(
+    api: MarathonApi,
+    step: UpdateStep & { readonly action: 'update' | 'restart' },
+  ): Promise<ChangeOutcome> {
+    return step.action === 'restart' ? api.restart() : api.update(step.body)
+  }
+
+  function follow(
+    what: WrittenChange & { readonly value: WantedValue },
+    { api, context, giveUpAt }: Conversation,
+    events: DeploymentEvents,
+  ): Promise<void> {
+    const followed: Followed = { ...what, variable }
+    const { rollBackOnTimeout } = settings
+    const parts = { appId, deployer: name, pollIntervalMs, giveUpAt, rollBackOnTimeout }
+    return followDeployment({ api, events, followed, context, ...parts })
+  }
+
+  /** Until none of the deployments that a 409 named is left. Some may not be shown to us: then at least for one interval. */
+  async function waitForOthers(
+    ids: readonly string[],
+    { api, context, giveUpAt }: Conversation,
+    events: DeploymentEvents,
+  ): Promise<void> {
+    const { clock, logger } = context
+    logger.info('the marathon app is locked by other deployments, which are waited for', {
+      app: appId,
+      deployments: ids.join(' '),
+    })
+    for (;;) {
+      const left = giveUpAt - clock.now()
+      if (left <= 0) {
+        const named = ids.slice(0, 3).join(', ')
+        const remedy = 'look at it in Marathon; it may wait for resources that nobody has'
+        throw failure('locked', `${appId} has been locked by deployment ${named} all the time; ${remedy}`, ids[0])
+      }
+      await events.wait(Math.min(pollIntervalMs, left))
+      const listed = await api.deployments()
+      const app = await api.app()
+      if (!ids.some((id) => isUnderWay({ app, listed }, id))) return
+    }
+  }
+
+  function failure(reason: MarathonDeployError['reason'], message: string, deploymentId?: string): MarathonDeployError {
+    return new MarathonDeployError({ deployer: name, reason, message, deploymentId })
+  }
+
+  return {
+    name,
+    scope: 'cluster',
+    exclusive: true,
+    async deploy(bundle: CertificateBundle, context: OperationContext) {
+      context.signal.throwIfAborted()
+      const value = wantedValue(bundle, order)
+      return turns.run(() => withMarathon(context, (conversation) => bring(value, conversation)), context.signal)
+    },
+    async inspect(bundle, context) {
+      context.signal.throwIfAborted()
+      const value = wantedValue(bundle, order)
+      const app: MarathonApp = await withMarathon(context, ({ api }) => api.app())
+      const present = own(app.env, variable)
+      if (isEmpty(present)) return 'absent'
+      const settled = app.deployments.length === 0 && !((app.outdatedTasks ?? 0) > 0)
+      return value.matches(present) && settled ? 'current' : 'stale'
+    },
+    requiredPermissions: () => marathonPermissions(settings),
+  }
+}
+
+/** How often a change may fail without it being known what became of it. */
+const mostFailures = 3
+
+interface Conversation {
+  readonly api: MarathonApi
+  readonly context: OperationContext
+  /** Epoch milliseconds. */
+  readonly giveUpAt: number
+  /** Subscribes at the first call. */
+  readonly listen: () => Promise<DeploymentEvents>
+}
+
+type WrittenChange = Pick<Followed, 'deploymentId' | 'replaced' | 'ownVersions'>
+
+/** What is known of a deployment that somebody else, or an earlier attempt, has begun. */
+const joined: WrittenChange = { deploymentId: undefined, replaced: 'unknown', ownVersions: [] }
