@@ -36,6 +36,8 @@ export function wantedValue(bundle: CertificateBundle, order: PemOrder): WantedV
 
 /** Longest value that is looked into: nothing longer can be in an environment. */
 const longestValue = 262_144
+/** What OpenSSL reads in a file: a value whose newlines were lost, as DC/OS's own UI did, is no certificate to HAProxy. */
+const block = /^-----BEGIN ([A-Z ]{1,40})-----\r?\n(?:[A-Za-z0-9+/=]{1,76}\r?\n)+-----END \1-----[ \t]*\r?$/gm
 
 /**
  * Certificates in order, and the public half of the key, as one comparable text; `undefined` for a value HAProxy would not
@@ -43,8 +45,10 @@ const longestValue = 262_144
  */
 function pairOf(value: string): string | undefined {
   if (value.length > longestValue) return undefined
+  const file = value.replaceAll(String.raw`\n`, '\n')
+  if (file.replace(block, '').includes('-----')) return undefined
   try {
-    const blocks = parsePem(value.replaceAll(String.raw`\n`, '\n'))
+    const blocks = parsePem(file)
     const certificates = blocks.filter(({ label }) => label === 'CERTIFICATE')
     const [key, second] = blocks.filter(({ label }) => label.endsWith('PRIVATE KEY'))
     const [leaf] = certificates

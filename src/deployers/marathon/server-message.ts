@@ -11,9 +11,9 @@ import { isRecord } from './marathon-app.js'
 
 const longestText = 300
 /** Letters and digits without a break: base64 and tokens are, ids and paths of Marathon are not that long. */
-const opaque = /[A-Za-z0-9+/=_-]{24,}/g
+const opaque = /[A-Za-z0-9+/=_.-]{24,}/g
 /** Ids and paths of Marathon: lower case, and no part that could be hexadecimal digits of a secret. */
-const harmless = /^(?!.*[0-9a-f]{13})[a-z0-9/_-]{1,100}$/
+const harmless = /^(?!.*[0-9a-f]{13})[a-z0-9/_.-]{1,100}$/
 
 /**
  * What an error body says, or nothing.
