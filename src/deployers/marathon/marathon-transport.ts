@@ -53,6 +53,8 @@ const elsewhere = new Set([502, 503, 504])
 /** The request cannot have arrived. */
 const neverSent = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'])
 
+const hostAndPort = /^(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?$/
+
 interface Wire {
   readonly headers: Readonly<Record<string, string>>
   readonly status: number
@@ -155,7 +157,8 @@ export function marathonTransport({ masters, authentication, context }: Transpor
   async function announcedLeader(base: string): Promise<string | undefined> {
     const answer = await authenticated((headers) => exchange(`${base}/v2/leader`, { method: 'GET', path: '' }, headers))
     const leader = isRecord(answer.data) ? answer.data['leader'] : undefined
-    const address = typeof leader === 'string' ? `${new URL(base).protocol}//${leader}` : ''
+    const known = typeof leader === 'string' && hostAndPort.test(leader)
+    const address = known ? `${new URL(base).protocol}//${leader}` : ''
     return URL.canParse(address) ? new URL(address).host : undefined
   }
 

@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest'
 import { decideUpdate, foreseeDeadlock } from '../../../../src/deployers/marathon/app-update.js'
 import { readApp, type MarathonApp } from '../../../../src/deployers/marathon/marathon-app.js'
 
-const app = (fields: Record<string, unknown> = {}): MarathonApp => readApp({ app: { id: '/lb', instances: 1, ...fields } })!
+const app = (fields: Record<string, unknown> = {}): MarathonApp =>
+  readApp({ app: { id: '/lb', instances: 1, ...fields } })!
 const decide = (fields: Record<string, unknown>, options: Partial<Parameters<typeof decideUpdate>[1]> = {}) =>
   decideUpdate(app(fields), {
     variable: 'HAPROXY_SSL_CERT',
@@ -19,9 +20,17 @@ const running = (version: string) => ({
 describe('the next step', () => {
   it.each<[string, Record<string, unknown>, string]>([
     ['nothing when it is there', { env: { HAPROXY_SSL_CERT: 'NEW' } }, 'none'],
-    ['nothing when tasks are new', { env: { HAPROXY_SSL_CERT: 'NEW' }, ...running('2026-01-02T00:00:00.000Z') }, 'none'],
+    [
+      'nothing when tasks are new',
+      { env: { HAPROXY_SSL_CERT: 'NEW' }, ...running('2026-01-02T00:00:00.000Z') },
+      'none',
+    ],
     ['to join when it is on its way', { env: { HAPROXY_SSL_CERT: 'NEW' }, deployments: [{ id: 'a' }] }, 'join'],
-    ['a restart when old tasks are left', { env: { HAPROXY_SSL_CERT: 'NEW' }, ...running('2026-01-01T00:00:00.000Z') }, 'restart'],
+    [
+      'a restart when old tasks are left',
+      { env: { HAPROXY_SSL_CERT: 'NEW' }, ...running('2026-01-01T00:00:00.000Z') },
+      'restart',
+    ],
     ['an update without env', {}, 'update'],
     ['an update of another value', { env: { HAPROXY_SSL_CERT: 'OLD' } }, 'update'],
     ['an update while locked, which Marathon then refuses', { env: {}, deployments: [{ id: 'a' }] }, 'update'],
@@ -31,7 +40,12 @@ describe('the next step', () => {
 
   it('writes back everything but the one entry as it was', () => {
     const step = decide({
-      env: { HAPROXY_SSL_CERT: 'OLD', DCOS_SERVICE_ACCOUNT_CREDENTIAL: { secret: 'credential' }, NUMBER: 7, constructor: 'x' },
+      env: {
+        HAPROXY_SSL_CERT: 'OLD',
+        DCOS_SERVICE_ACCOUNT_CREDENTIAL: { secret: 'credential' },
+        NUMBER: 7,
+        constructor: 'x',
+      },
       secrets: { credential: { source: 'marathon-lb/sa' } },
       resourceLimits: { cpus: 'unlimited' },
       executorResources: { cpus: 0.1 },
@@ -61,7 +75,12 @@ describe('the next step', () => {
   it.each<[string, Record<string, unknown>, Partial<Parameters<typeof decideUpdate>[1]>, string]>([
     ['a secret', { env: { HAPROXY_SSL_CERT: { secret: 'tls' } } }, {}, 'secret-reference'],
     ['a number without its base', {}, { variable: 'HAPROXY_SSL_CERT0' }, 'base-variable-missing'],
-    ['a number with an empty base', { env: { HAPROXY_SSL_CERT: '' } }, { variable: 'HAPROXY_SSL_CERT100' }, 'base-variable-missing'],
+    [
+      'a number with an empty base',
+      { env: { HAPROXY_SSL_CERT: '' } },
+      { variable: 'HAPROXY_SSL_CERT100' },
+      'base-variable-missing',
+    ],
   ])('is a refusal of %s', (_, fields, options, reason) => {
     expect(decide(fields, options)).toMatchObject({ action: 'refuse', reason })
   })
@@ -103,7 +122,11 @@ describe('a deadlock', () => {
     ['host network', { tasksRunning: 1, networks: [{ mode: 'host' }] }, true],
     ['host network, older', { tasksRunning: 1, container: { docker: { network: 'HOST' } } }, true],
     ['bridge with a fixed port', { tasksRunning: 1, container: { portMappings: [{ hostPort: 443 }] } }, true],
-    ['bridge with a fixed port, older', { tasksRunning: 1, container: { docker: { portMappings: [{ hostPort: 443 }] } } }, true],
+    [
+      'bridge with a fixed port, older',
+      { tasksRunning: 1, container: { docker: { portMappings: [{ hostPort: 443 }] } } },
+      true,
+    ],
     ['bridge with any port', { tasksRunning: 1, container: { portMappings: [{ hostPort: 0 }] } }, false],
     ['one per host', { tasksRunning: 1, constraints: [['hostname', 'UNIQUE']] }, true],
     ['persistent volumes, where Marathon kills one', { ...fixedPorts, ...strategy(1, 0), residency: {} }, false],
@@ -115,6 +138,8 @@ describe('a deadlock', () => {
   })
 
   it('is told with its remedies', () => {
-    expect(foreseeDeadlock(app(fixedPorts))).toMatch(/one instance .*fixed ports.*"minimumHealthCapacity": 0.*"spareAgent"/)
+    expect(foreseeDeadlock(app(fixedPorts))).toMatch(
+      /one instance .*fixed ports.*"minimumHealthCapacity": 0.*"spareAgent"/,
+    )
   })
 })

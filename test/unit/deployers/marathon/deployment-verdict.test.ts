@@ -50,8 +50,16 @@ describe('a deployment', () => {
     ['an event of success before it is true', see({ tasks: [task(1)] }, { event: 'success' }), 'wait'],
     ['an event of failure, and yet all new', see({}, { event: 'failed' }), 'done'],
     ['old tasks, and gone for long', see({ tasks: [task(1)] }, { absences: 3 }), 'cancelled'],
-    ['old tasks and new ones, and gone for long', see({ instances: 2, tasksRunning: 2, tasks: [task(1), task(2)] }, { absences: 3 }), 'cancelled'],
-    ['old tasks, gone for long, but another goes on', see({ tasks: [task(1)], deployments: [{ id: 'x' }] }, { absences: 3 }), 'wait'],
+    [
+      'old tasks and new ones, and gone for long',
+      see({ instances: 2, tasksRunning: 2, tasks: [task(1), task(2)] }, { absences: 3 }),
+      'cancelled',
+    ],
+    [
+      'old tasks, gone for long, but another goes on',
+      see({ tasks: [task(1)], deployments: [{ id: 'x' }] }, { absences: 3 }),
+      'wait',
+    ],
     ['without versions: listed late', see(noVersions, { everSeen: false }), 'wait'],
     ['without versions: seen, and gone', see(noVersions), 'done'],
     ['without versions: never seen for long', see(noVersions, { everSeen: false, absences: 3 }), 'done'],
@@ -61,7 +69,11 @@ describe('a deployment', () => {
     ['a reading from before', see({ ...old, version: secondInstant(1) }), 'wait'],
     ['a reading from before, for long', see({ ...old, version: secondInstant(1) }, { absences: 3 }), 'rolled-back'],
     ['the previous value in a new version', see({ ...old, version: secondInstant(9) }), 'rolled-back'],
-    ['the previous value, deployed by another', see({ ...old, version: secondInstant(9), deployments: [{ id: 'x' }] }), 'rolled-back'],
+    [
+      'the previous value, deployed by another',
+      see({ ...old, version: secondInstant(9), deployments: [{ id: 'x' }] }),
+      'rolled-back',
+    ],
     ['another value by another deployment', see({ ...other, deployments: [{ id: 'x' }] }), 'overridden'],
     ['another value, long deployed', see(other), 'edited'],
     ['no value', see({ env: {}, version: secondInstant(9) }), 'edited'],
@@ -71,7 +83,10 @@ describe('a deployment', () => {
   })
 
   it('that replaced nothing is rolled back to nothing', () => {
-    const verdict = judgeDeployment({ ...followed, replaced: { value: undefined } }, see({ env: {}, version: secondInstant(9) }))
+    const verdict = judgeDeployment(
+      { ...followed, replaced: { value: undefined } },
+      see({ env: {}, version: secondInstant(9) }),
+    )
     expect(verdict).toEqual({ kind: 'lost', reason: 'rolled-back' })
   })
 

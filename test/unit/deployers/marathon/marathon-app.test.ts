@@ -79,7 +79,13 @@ describe('an app', () => {
   })
 
   it('is not led astray by fields of other types', () => {
-    const odd = { id: '/lb', instances: -1, tasks: 'x', deployments: [{ id: '../../x' }, { id: 7 }, 'x'], version: '<b>' }
+    const odd = {
+      id: '/lb',
+      instances: -1,
+      tasks: 'x',
+      deployments: [{ id: '../../x' }, { id: 7 }, 'x'],
+      version: '<b>',
+    }
     expect(readApp({ app: { ...odd, upgradeStrategy: { minimumHealthCapacity: 7 } } })).toMatchObject({
       instances: 1,
       deployments: [],
@@ -91,8 +97,15 @@ describe('an app', () => {
 
 describe('deployments', () => {
   it('are read with what they are at', () => {
-    const one = { id: 'a-1', currentStep: 1, totalSteps: 2, currentActions: [{ action: 'RestartApplication' }, { action: '<b>' }] }
-    expect(readDeployments([one, { id: 'a b' }, 'x'])).toEqual([{ id: 'a-1', progress: 'step 1 of 2, RestartApplication' }])
+    const one = {
+      id: 'a-1',
+      currentStep: 1,
+      totalSteps: 2,
+      currentActions: [{ action: 'RestartApplication' }, { action: '<b>' }],
+    }
+    expect(readDeployments([one, { id: 'a b' }, 'x'])).toEqual([
+      { id: 'a-1', progress: 'step 1 of 2, RestartApplication' },
+    ])
     expect(readDeployments({})).toBeUndefined()
   })
 

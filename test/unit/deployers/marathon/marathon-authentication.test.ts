@@ -27,7 +27,11 @@ function contextOf(scripted: ScriptedFetch, clock: FakeClock, signal?: AbortSign
   return { ...operationContext({ clock, ...(signal && { signal }) }), http, deployer: 'marathon' }
 }
 const jwt = (claims: object): string => `e30.${Buffer.from(JSON.stringify(claims)).toString('base64url')}.c2ln`
-const failureOf = (work: Promise<unknown>): Promise<unknown> => work.then(() => 'succeeded', (error: unknown) => error)
+const failureOf = (work: Promise<unknown>): Promise<unknown> =>
+  work.then(
+    () => 'succeeded',
+    (error: unknown) => error,
+  )
 const unused = scriptedFetch(() => new Error('unused'))
 
 describe('without log-in', () => {
@@ -53,7 +57,10 @@ describe('without log-in', () => {
 
   it('a provider is asked once, and again when its token was refused', async () => {
     let asked = 0
-    const authentication = authenticationOf({ type: 'token', token: () => `token-number-${String((asked += 1))}` }, false)
+    const authentication = authenticationOf(
+      { type: 'token', token: () => `token-number-${String((asked += 1))}` },
+      false,
+    )
     expect(await authentication.header(context)).toBe('token=token-number-1')
     expect(await authentication.header(context)).toBe('token=token-number-1')
     // Of an answer that comes late, when there is a new one already.
@@ -137,7 +144,12 @@ describe('a service account', () => {
   })
 
   it.each<[string, Answer, string, RegExp]>([
-    ['401', { status: 401, body: { title: 'Unauthorized', code: 'ERR_INVALID_CREDENTIALS' } }, 'unauthenticated', /refused \(401\).*clock/],
+    [
+      '401',
+      { status: 401, body: { title: 'Unauthorized', code: 'ERR_INVALID_CREDENTIALS' } },
+      'unauthenticated',
+      /refused \(401\).*clock/,
+    ],
     ['503', { status: 503, body: '<html>', headers: { 'retry-after': '7' } }, 'unreachable', /answered 503/],
     ['a page', { body: '<html>log in</html>' }, 'unreachable', /without a token/],
     ['a token with a line end', { body: { token: 'abcdefgh\r\nx: y' } }, 'unreachable', /without a token/],
@@ -159,13 +171,17 @@ describe('a service account', () => {
       controller.abort(reason)
       return networkError('ECONNRESET')
     })
-    const error = await failureOf(authenticationOf(account(), false).header(contextOf(scripted, clock, controller.signal)))
+    const error = await failureOf(
+      authenticationOf(account(), false).header(contextOf(scripted, clock, controller.signal)),
+    )
     expect(error).toBe(reason)
   })
 })
 
 describe('the option', () => {
-  const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+  const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    .privateKey.export({ type: 'pkcs8', format: 'pem' })
+    .toString()
   it.each<[string, () => unknown, string]>([
     ['no object', () => 'basic', 'authentication'],
     ['null', () => null, 'authentication'],
@@ -177,10 +193,18 @@ describe('the option', () => {
     ['no token', () => ({ type: 'token' }), 'authentication.token'],
     ['a token with spaces', () => ({ type: 'token', token: 'secret header' }), 'authentication.token'],
     ['no credential', () => ({ type: 'service-account' }), 'authentication.credential'],
-    ['a credential that is no JSON', () => ({ type: 'service-account', credential: 'secret header' }), 'authentication.credential'],
+    [
+      'a credential that is no JSON',
+      () => ({ type: 'service-account', credential: 'secret header' }),
+      'authentication.credential',
+    ],
     ['no uid', () => ({ type: 'service-account', credential: { ...credential(), uid: undefined } }), '"uid"'],
     ['an EC key', () => ({ type: 'service-account', credential: { ...credential(), private_key: ec } }), 'RSA'],
-    ['no key', () => ({ type: 'service-account', credential: { ...credential(), private_key: 'secret header' } }), 'RSA'],
+    [
+      'no key',
+      () => ({ type: 'service-account', credential: { ...credential(), private_key: 'secret header' } }),
+      'RSA',
+    ],
     ['another scheme', () => ({ type: 'service-account', credential: { ...credential(), scheme: 'HS256' } }), 'RS256'],
     [
       'a log-in over http',

@@ -45,14 +45,15 @@ export function scriptedFetch(answer: (request: SentRequest) => Answer | Promise
     sent.push(request)
     const reply = await answer(request)
     if (reply instanceof Error) throw reply
-    if (reply instanceof ReadableStream) return new Response(reply, { headers: { 'content-type': 'text/event-stream' } })
+    if (reply instanceof ReadableStream)
+      return new Response(reply, { headers: { 'content-type': 'text/event-stream' } })
     const { status = 200, headers = {}, body: content = {} } = reply
     const isText = typeof content === 'string'
     const type = { 'content-type': isText ? 'text/html' : 'application/json' }
     return new Response(isText ? content : JSON.stringify(content), { status, headers: { ...type, ...headers } })
   }
   return {
-    fetch: fetch as FetchFunction,
+    fetch: fetch,
     sent,
     calls: () => sent.map(({ method, path }) => `${method} ${path}`).filter((call) => !call.includes('/v2/events')),
   }
@@ -98,7 +99,7 @@ export function scriptedMarathon(app: Record<string, unknown> = {}): ScriptedMar
       version: secondInstant(0),
       versionInfo: { lastConfigChangeAt: secondInstant(0) },
       ...app,
-    } as Record<string, unknown>,
+    },
     deployments: [] as Record<string, unknown>[],
     intercept: () => undefined,
     onLook: (look: number): void => {
@@ -108,7 +109,11 @@ export function scriptedMarathon(app: Record<string, unknown> = {}): ScriptedMar
       const { version, instances } = marathon.app as { version: string; instances: number }
       marathon.deployments = []
       marathon.app['deployments'] = []
-      marathon.app['tasks'] = Array.from({ length: instances }, (_, index) => ({ id: `new-${index}`, version, state: 'TASK_RUNNING' }))
+      marathon.app['tasks'] = Array.from({ length: instances }, (_, index) => ({
+        id: `new-${index}`,
+        version,
+        state: 'TASK_RUNNING',
+      }))
     },
     changes: 0,
   } as Omit<ScriptedMarathon, keyof ScriptedFetch>
@@ -120,7 +125,9 @@ export function scriptedMarathon(app: Record<string, unknown> = {}): ScriptedMar
     marathon.changes += 1
     Object.assign(marathon.app, changed, { version, versionInfo: { lastConfigChangeAt: version } })
     marathon.app['deployments'] = [{ id: deploymentId }]
-    marathon.deployments = [{ id: deploymentId, currentStep: 1, totalSteps: 1, currentActions: [{ action: 'RestartApplication' }] }]
+    marathon.deployments = [
+      { id: deploymentId, currentStep: 1, totalSteps: 1, currentActions: [{ action: 'RestartApplication' }] },
+    ]
     return { body: { version, deploymentId } }
   }
   const scripted = scriptedFetch(async (request) => {
@@ -144,7 +151,11 @@ export function scriptedMarathon(app: Record<string, unknown> = {}): ScriptedMar
 }
 
 /** A server-sent event stream that the test feeds. */
-export function eventSource(): { readonly stream: ReadableStream<Uint8Array>; send(event: object): void; close(): void } {
+export function eventSource(): {
+  readonly stream: ReadableStream<Uint8Array>
+  send(event: object): void
+  close(): void
+} {
   let controller: ReadableStreamDefaultController<Uint8Array> | undefined
   const stream = new ReadableStream<Uint8Array>({ start: (started) => void (controller = started) })
   return {

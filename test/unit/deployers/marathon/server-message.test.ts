@@ -6,7 +6,10 @@ import { createTestBundle } from '../../../../src/testing/test-bundle.js'
 describe('what a server says', () => {
   it.each<[unknown, string | undefined]>([
     [{ message: "App '/lb' does not exist" }, "App '/lb' does not exist"],
-    [{ message: 'Object is not valid', details: [{ path: '/env', errors: ['is too long'] }] }, 'Object is not valid; /env; is too long'],
+    [
+      { message: 'Object is not valid', details: [{ path: '/env', errors: ['is too long'] }] },
+      'Object is not valid; /env; is too long',
+    ],
     [{ message: 'Invalid JSON', details: 'Unexpected character' }, 'Invalid JSON; Unexpected character'],
     [
       { message: "View details at '/v2/deployments/97c136bf-5a28-4821-9d94-480d9fbb01c8'." },
