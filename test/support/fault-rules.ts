@@ -1,12 +1,9 @@
 /**
- * Which request of an ACME client goes wrong, and how.
+ * Which request goes wrong, and how.
  */
-import type { RequestKind } from './journal-proxy.js'
 
-export interface FaultRule {
-  readonly match: {
-    readonly kind?: RequestKind | undefined
-    readonly method?: string | undefined
+export interface FaultRule<Match extends object> {
+  readonly match: Match & {
     /** Only the nth such request since the rule was added, from 1. @defaultValue all of them */
     readonly nth?: number | undefined
   }
@@ -14,21 +11,23 @@ export interface FaultRule {
 }
 
 export type FaultAction =
-  /** Answered by the proxy; the server never hears of it. */
+  /** Answered in the server's place; it never hears of the request. */
   | {
       readonly status: number
       readonly headers?: Readonly<Record<string, string>> | undefined
       readonly body?: string | undefined
     }
-  /** Forwarded that much later; `Infinity` is never. */
+  /** Handled that much later; `Infinity` is never. */
   | { readonly delayMs: number }
-  /** Forwarded, with another body in the reply. */
+  /** Handled, with another body in the reply. */
   | { readonly replaceBody: (body: string) => string }
-  /** The connection is cut before the request is forwarded. */
+  /** Handled as usual, after this: what somebody else does just before. */
+  | { readonly first: () => void | Promise<void> }
+  /** The connection is cut before the request is handled. */
   | 'drop-before'
-  /** Forwarded, but the connection is cut instead of the reply. */
+  /** Handled, but the connection is cut instead of the reply. */
   | 'drop-after'
-  /** Forwarded, but the connection is cut in the middle of the reply's body. */
+  /** Handled, but the connection is cut in the middle of the reply's body. */
   | 'truncate'
 
 export interface FaultRuleHandle {
@@ -49,16 +48,20 @@ export type NamedAction =
     }
   | { readonly name: 'delay'; readonly delayMs: number }
   | { readonly name: 'replace-body'; readonly replaceBody: (body: string) => string }
+  | { readonly name: 'first'; readonly first: () => void | Promise<void> }
   | { readonly name: 'drop-before' | 'drop-after' | 'truncate' }
 
-export interface FaultRules {
-  add(rule: FaultRule): FaultRuleHandle
+export interface FaultRules<Match extends object, Request> {
+  add(rule: FaultRule<Match>): FaultRuleHandle
   /** Counts the request against every rule and returns the action of the first that applies. */
-  actionFor(request: { readonly kind: RequestKind; readonly method: string }): NamedAction | undefined
+  actionFor(request: Request): NamedAction | undefined
 }
 
-export function faultRules(): FaultRules {
-  const active = new Set<{ rule: FaultRule; matched: number; fired: number }>()
+/** No rules yet. `matches` says whether a request is one of those that a rule names. */
+export function faultRules<Match extends object, Request>(
+  matches: (match: Match, request: Request) => boolean,
+): FaultRules<Match, Request> {
+  const active = new Set<{ rule: FaultRule<Match>; matched: number; fired: number }>()
   return {
     add(rule) {
       const state = { rule, matched: 0, fired: 0 }
@@ -70,10 +73,10 @@ export function faultRules(): FaultRules {
         remove: () => void active.delete(state),
       }
     },
-    actionFor({ kind, method }) {
+    actionFor(request) {
       const due = [...active].filter((state) => {
         const { match } = state.rule
-        if ((match.kind ?? kind) !== kind || (match.method ?? method) !== method) return false
+        if (!matches(match, request)) return false
         state.matched += 1
         return (match.nth ?? state.matched) === state.matched
       })
@@ -89,5 +92,6 @@ function named(action: FaultAction): NamedAction {
   if (typeof action === 'string') return { name: action }
   if ('delayMs' in action) return { name: 'delay', delayMs: action.delayMs }
   if ('replaceBody' in action) return { name: 'replace-body', replaceBody: action.replaceBody }
+  if ('first' in action) return { name: 'first', first: action.first }
   return { name: 'reply', reply: action }
 }

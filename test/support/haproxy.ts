@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { withFreePorts } from './ports.js'
-import { spawnServer, type ServerProcess } from './processes.js'
+import { spawnServer, type Readiness, type ServerProcess } from './processes.js'
 import { requireServer } from './server-paths.js'
 import { temporaryDirectory } from './temporary-directory.js'
 import { askSocket } from './unix-socket.js'
@@ -45,6 +45,42 @@ export interface Haproxy {
   stop(): Promise<void>
 }
 
+/** What {@link runHaproxy} runs. */
+export interface HaproxyProcessOptions {
+  readonly configPath: string
+  /** Command line arguments before the configuration. */
+  readonly args: readonly string[]
+  readonly ready: readonly Readiness[]
+  /** A frontend of the configuration: a reload is over when its old instance has stopped. */
+  readonly frontend: string
+}
+
+/** An HAProxy of whatever configuration. */
+export interface HaproxyProcess extends ServerProcess {
+  /** In master-worker mode. */
+  reload(): Promise<void>
+}
+
+export async function runHaproxy({
+  configPath,
+  args,
+  ready,
+  frontend,
+}: HaproxyProcessOptions): Promise<HaproxyProcess> {
+  const server = await spawnServer({ command: requireServer('haproxy'), args: [...args, '-f', configPath], ready })
+  return { ...server, reload: () => reloadWorker(server, frontend) }
+}
+
+/** What HAProxy says against a configuration, the certificates included; `undefined` when it would load it. */
+export async function haproxyComplaint(configPath: string): Promise<string | undefined> {
+  try {
+    await promisify(execFile)(requireServer('haproxy'), ['-c', '-f', configPath])
+    return undefined
+  } catch (error) {
+    return (error as { stderr?: string }).stderr ?? String(error)
+  }
+}
+
 export async function startHaproxy(options: HaproxyOptions): Promise<Haproxy> {
   const masterWorker = options.masterWorker ?? true
   const [directory, version] = await Promise.all([temporaryDirectory(), haproxyVersion()])
@@ -58,9 +94,10 @@ export async function startHaproxy(options: HaproxyOptions): Promise<Haproxy> {
     const master = masterWorker
       ? ['-W', ...(masterSocket === undefined ? [] : ['-S', `${masterSocket},mode,600`])]
       : ['-db']
-    const server = await spawnServer({
-      command: requireServer('haproxy'),
-      args: [...master, '-f', configPath],
+    const server = await runHaproxy({
+      configPath,
+      args: master,
+      frontend: 'tls',
       ready: [
         { port: tlsPort },
         ...[adminSocket, masterSocket].flatMap((socket) => (socket === undefined ? [] : [{ socket }])),
@@ -84,7 +121,7 @@ export async function startHaproxy(options: HaproxyOptions): Promise<Haproxy> {
       },
       async reload() {
         if (!masterWorker) throw new TypeError('only an HAProxy in master-worker mode can reload')
-        await reloadWorker(server)
+        await server.reload()
       },
       output: server.output,
       async stop() {
@@ -104,14 +141,14 @@ async function haproxyVersion(): Promise<string> {
 }
 
 /** SIGUSR2 works with every version and without a master socket; the outcome is in the log. */
-async function reloadWorker(server: ServerProcess): Promise<void> {
+async function reloadWorker(server: ServerProcess, frontend: string): Promise<void> {
   const before = server.output().length
   const since = (): string => server.output().slice(before)
   const deadline = Date.now() + 10_000
   let signalAt = 0
   while (Date.now() < deadline) {
     if (/Loading failure|failed to load/i.test(since())) throw new Error(`HAProxy refused to reload:\n${since()}`)
-    if (/Loading success/.test(since()) && /Proxy tls stopped/.test(since())) return
+    if (/Loading success/.test(since()) && since().includes(`Proxy ${frontend} stopped`)) return
     // HAProxy 2.6 loses a signal that comes in the first 10 ms after it has (re)loaded.
     if (!since().includes('Reloading HAProxy') && Date.now() - signalAt > 500) {
       signalAt = Date.now()

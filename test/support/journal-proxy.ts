@@ -24,6 +24,12 @@ export type RequestKind =
   | 'keyChange'
   | 'other'
 
+/** Which requests of an ACME client a rule is for. What is left out matches everything. */
+export interface AcmeRequestMatch {
+  readonly kind?: RequestKind | undefined
+  readonly method?: string | undefined
+}
+
 /** What the client signed. */
 export interface SignedBody {
   readonly protectedHeader: Readonly<Record<string, unknown>>
@@ -66,10 +72,10 @@ export interface JournalProxy {
   /** In order of arrival. */
   readonly journal: readonly JournalEntry[]
   /** Entries of a kind, of a method, or all. */
-  count(match?: { readonly kind?: RequestKind | undefined; readonly method?: string | undefined }): number
+  count(match?: AcmeRequestMatch): number
   clearJournal(): void
   /** The first rule that applies to a request is used. */
-  addRule(rule: FaultRule): FaultRuleHandle
+  addRule(rule: FaultRule<AcmeRequestMatch>): FaultRuleHandle
   stop(): Promise<void>
 }
 
@@ -103,7 +109,7 @@ export async function startJournalProxy(options: JournalProxyOptions): Promise<J
   const upstream = new URL(upstreamUrl)
   const agent = new Agent({ keepAlive: true, ca: upstreamCaPem })
   const journal: JournalEntry[] = []
-  const rules = faultRules()
+  const rules = faultRules(matches)
 
   /** The Host header stays as it is: Pebble makes its URLs from it, so that clients come back through the proxy. */
   const forward = async (incoming: IncomingMessage, body: Buffer): Promise<Reply> => {
@@ -163,6 +169,7 @@ export async function startJournalProxy(options: JournalProxyOptions): Promise<J
       await once(incoming.socket, 'close')
       return
     }
+    if (action?.name === 'first') await action.first()
     if (action?.name === 'delay') await sleep(action.delayMs, undefined, { signal: closing.signal })
 
     let reply = await forward(incoming, body)
@@ -203,9 +210,7 @@ export async function startJournalProxy(options: JournalProxyOptions): Promise<J
     directoryUrl: `https://127.0.0.1:${port}${upstream.pathname}`,
     caPem: certificate.caPem,
     journal,
-    count: ({ kind, method } = {}) =>
-      journal.filter((entry) => (kind ?? entry.kind) === entry.kind && (method ?? entry.method) === entry.method)
-        .length,
+    count: (match = {}) => journal.filter((entry) => matches(match, entry)).length,
     clearJournal: () => void journal.splice(0),
     addRule: rules.add,
     async stop() {
@@ -218,6 +223,10 @@ export async function startJournalProxy(options: JournalProxyOptions): Promise<J
       await closed
     },
   }
+}
+
+function matches({ kind, method }: AcmeRequestMatch, request: Pick<JournalEntry, 'kind' | 'method'>): boolean {
+  return (kind ?? request.kind) === request.kind && (method ?? request.method) === request.method
 }
 
 interface Reply {
