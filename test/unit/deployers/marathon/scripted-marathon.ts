@@ -147,7 +147,7 @@ export function scriptedMarathon(app: Record<string, unknown> = {}): ScriptedMar
     if (method === 'DELETE') return { body: { deploymentId: 'roll-back', version: secondInstant(99) } }
     return { status: 404, body: { message: `App '${path}' does not exist` } }
   })
-  return Object.assign(marathon, scripted) as ScriptedMarathon
+  return Object.assign<Omit<ScriptedMarathon, keyof ScriptedFetch>, ScriptedFetch>(marathon, scripted)
 }
 
 /** A server-sent event stream that the test feeds. */
