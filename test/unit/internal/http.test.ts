@@ -530,7 +530,7 @@ describe('a stream', () => {
     const stream = await client().stream({ url: origin, method: 'GET', signal, headers })
     const error = await failure(
       (async () => {
-        for await (const chunk of stream.chunks) chunk
+        for await (const chunk of stream.chunks) expect(chunk.length).toBeGreaterThan(0)
       })(),
     )
     expect(error).toMatchObject({ code: 'ERR_HTTP_NETWORK' })
