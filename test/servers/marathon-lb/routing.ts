@@ -105,7 +105,7 @@ function isTrue(text: string): boolean {
   return ['true', 't', 'yes', 'y'].includes(text.toLowerCase())
 }
 
-/** HAProxy looks at every `redirect` before any `use_backend`, wherever they stand. */
+/** HAProxy looks at every redirect before any `use_backend`, wherever they stand. */
 function httpRules({ backend, aclName, hosts, path, redirectToHttps }: Service, httpsPort: number): string {
   const condition = `host_${aclName}${path === undefined ? '' : ` path_${backend}`}`
   const target = `https://%[hdr(host),field(1,:)]${httpsPort === 443 ? '' : `:${String(httpsPort)}`}%[pathq]`
@@ -113,7 +113,7 @@ function httpRules({ backend, aclName, hosts, path, redirectToHttps }: Service, 
     ...pathRule(backend, path),
     ...hosts.map((host) => `acl host_${aclName} hdr(host),field(1,:) -i ${host}`),
     redirectToHttps
-      ? `redirect location ${target} code 301 if !{ ssl_fc } ${condition}`
+      ? `http-request redirect location ${target} code 301 if !{ ssl_fc } ${condition}`
       : `use_backend ${backend} if ${condition}`,
   ])
 }
