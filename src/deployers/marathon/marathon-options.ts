@@ -86,7 +86,12 @@ export interface MarathonDeployerOptions {
    * @defaultValue false
    */
   readonly spareAgent?: boolean | undefined
-  /** Has Marathon bring back what was before when a deployment has not ended in time. @defaultValue false: it goes on */
+  /**
+   * Has Marathon bring back what was before when a deployment has not ended in time. That is a deployment as well, and waits
+   * for an agent as the first one did.
+   *
+   * @defaultValue false: it goes on, and the next attempt joins it
+   */
   readonly rollBackOnTimeout?: boolean | undefined
   /** @defaultValue `marathon:`, the app id and the variable */
   readonly name?: string | undefined
