@@ -10,6 +10,7 @@ import {
   readApp,
   readDeployments,
   readLocks,
+  readVersions,
   type ListedDeployment,
   type MarathonApp,
 } from './marathon-app.js'
@@ -31,6 +32,10 @@ export type ChangeOutcome =
 export interface MarathonApi {
   app(): Promise<MarathonApp>
   deployments(): Promise<readonly ListedDeployment[]>
+  /** The versions there have been, in no order. */
+  versions(): Promise<readonly string[]>
+  /** The app as it was. */
+  appIn(version: string): Promise<MarathonApp>
   /** Changes the fields of the body, and no others. */
   update(body: Readonly<Record<string, unknown>>): Promise<ChangeOutcome>
   /** Starts all tasks anew, with the app as it is. */
@@ -148,10 +153,18 @@ export function marathonApi({ appId, force, transport, context, secrets }: ApiPa
   return {
     async app() {
       const app = await read(`reading ${appId}`, { method: 'GET', path }, readApp)
-      environment = Object.values(app.env).filter((value): value is string => typeof value === 'string')
+      environment = textValues(app)
       return app
     },
     deployments: () => read('reading deployments', { method: 'GET', path: '/v2/deployments' }, readDeployments),
+    versions: () => read(`reading the versions of ${appId}`, { method: 'GET', path: `${path}/versions` }, readVersions),
+    async appIn(version) {
+      const what = `reading ${appId} as it was`
+      const request = { method: 'GET', path: `${path}/versions/${encodeURIComponent(version)}` } as const
+      const app = await read(what, request, (data) => readApp({ app: data }))
+      environment = [...environment, ...textValues(app)]
+      return app
+    },
     async update(body) {
       const what = `the update of ${appId}`
       const outcome = await change(what, { method: 'PATCH', path: path + query, body })
@@ -168,6 +181,10 @@ export function marathonApi({ appId, force, transport, context, secrets }: ApiPa
     },
     quotable: (text) => (text === undefined ? undefined : harmlessText(text, hidden())),
   }
+}
+
+function textValues({ env }: MarathonApp): readonly string[] {
+  return Object.values(env).filter((value) => typeof value === 'string')
 }
 
 /** `Max number (100) of running deployments is achieved`: the one 403 that passes. */

@@ -86,6 +86,12 @@ export function readDeployments(data: unknown): readonly ListedDeployment[] | un
   })
 }
 
+/** Reads the list of versions of an app; `undefined` when the answer is none. */
+export function readVersions(data: unknown): readonly string[] | undefined {
+  const versions = recordOf(data)['versions']
+  return Array.isArray(versions) ? versions.flatMap((version) => instantText(version) ?? []) : undefined
+}
+
 /** The ids of a 409. Not every 409 has them. */
 export function readLocks(data: unknown): readonly string[] {
   return isRecord(data) ? records(data['deployments']).flatMap(({ id }) => deploymentId(id) ?? []) : []

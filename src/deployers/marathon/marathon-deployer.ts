@@ -12,9 +12,10 @@ import type { LoginContext } from './authorization.js'
 import { isUnderWay, type Followed } from './deployment-verdict.js'
 import { wantedValue, type WantedValue } from './environment-value.js'
 import { followDeployment } from './follow-deployment.js'
-import { marathonApi, type ChangeOutcome, type MarathonApi } from './marathon-api.js'
+import { marathonApi, type MarathonApi } from './marathon-api.js'
 import type { MarathonApp } from './marathon-app.js'
 import { MarathonDeployError } from './marathon-error.js'
+import { overwrittenEdits, overwrittenVersion, restoringUpdate, type Edit } from './overwritten-edits.js'
 import { subscribe, type DeploymentEvents } from './marathon-events.js'
 import { checkMarathonOptions, type MarathonDeployerOptions } from './marathon-options.js'
 import { marathonTransport, type Masters } from './marathon-transport.js'
@@ -59,8 +60,8 @@ export interface MarathonDeployer extends Deployer {
  *
  * While other deployments hold the app, they are waited for, and the app is read again. Where the reply to a change is lost, the
  * app shows whether it was made; it is never sent twice blindly, and a deployment that is still under way from an earlier attempt is
- * joined. Marathon has no conditional update: somebody who changes the environment in the moment between reading and
- * writing, in a deployment that ends in the same moment, loses his change.
+ * joined. Marathon has no conditional update: what somebody else has changed in the moment between reading and writing is
+ * found in Marathon's list of versions, and brought back by a deployment of its own.
  *
  * Credentials, and the key in the body, go to the configured hosts, and to the leader that these announce in `/v2/leader`, over the
  * same scheme; any other redirect is an error.
@@ -111,64 +112,108 @@ export function marathonDeployer(options: MarathonDeployerOptions): MarathonDepl
     }
   }
 
-  async function bring(value: WantedValue, conversation: Conversation): Promise<DeployResult> {
+  /** Brings it there, and then back what others have changed meanwhile, should it have been overwritten. */
+  async function deployValue(value: WantedValue, conversation: Conversation): Promise<DeployResult> {
+    const { context } = conversation
+    const brought = await bring(conversation, (app) => decideUpdate(app, { ...settings, value }), value)
+    let { written } = brought
+    for (let round = 0; written !== undefined && round < mostRestorations; round += 1) {
+      const edits = await lostEdits(written, conversation)
+      if (edits.length === 0) break
+      context.logger.warn('somebody else changed the marathon app at the same moment; the change is brought back', {
+        app: appId,
+        names: edits.map(({ name }) => name).join(' '),
+      })
+      const restore = (app: MarathonApp): UpdateStep => {
+        const body = restoringUpdate(app, edits)
+        return body === undefined ? { action: 'none' } : { action: 'update', body }
+      }
+      const again = { ...conversation, giveUpAt: context.clock.now() + deploymentTimeoutMs }
+      written = (await bring(again, restore, value)).written
+    }
+    return brought.result
+  }
+
+  /** What a version of others, made after we had read and before we wrote, has lost by that. */
+  async function lostEdits({ read, version }: WrittenChange, { api, context }: Conversation): Promise<readonly Edit[]> {
+    try {
+      const overwritten = overwrittenVersion(await api.versions(), read.version, version)
+      return overwritten === undefined ? [] : overwrittenEdits(read, await api.appIn(overwritten), variable)
+    } catch (error) {
+      context.signal.throwIfAborted()
+      if (!(error instanceof MarathonDeployError)) throw error
+      context.logger.debug('the versions of the marathon app cannot be read', { app: appId, error })
+      return []
+    }
+  }
+
+  /** Reads, decides and writes, until the app is as wanted. */
+  async function bring(
+    conversation: Conversation,
+    decide: (app: MarathonApp) => UpdateStep,
+    value: WantedValue,
+  ): Promise<{ readonly result: DeployResult; readonly written?: WrittenChange }> {
     const { api, context, giveUpAt, listen } = conversation
     const { clock, logger } = context
-    let written: WrittenChange | undefined
+    const deployed = (details: DeployResult['details'] = {}): DeployResult => ({
+      status: 'deployed',
+      details: { app: appId, ...details },
+    })
+    let unsure: WrittenChange | undefined
     for (let failures = 0; ;) {
       const app = await api.app()
-      const step = decideUpdate(app, { ...settings, value })
+      const step = decide(app)
+      const written = unsure && { ...unsure, version: app.version }
       if (step.action === 'refuse') throw failure(step.reason, step.why)
       if (step.action === 'none') {
-        return written === undefined ? { status: 'unchanged' } : { status: 'deployed', details: { app: appId } }
+        return written === undefined ? { result: { status: 'unchanged' } } : { result: deployed(), written }
       }
       const events = await listen()
       if (step.action === 'join') {
         logger.info('a marathon deployment of this certificate is under way, and joined', { app: appId })
-        await follow({ value, ...(written ?? joined) }, conversation, events)
-        return { status: 'deployed', details: { app: appId, joined: true } }
+        await follow(value, written, undefined, conversation, events)
+        return { result: deployed({ joined: true }), ...(written && { written }) }
       }
-      const change = { replaced: { value: own(app.env, variable) }, ownVersions: [app.version] }
       context.signal.throwIfAborted()
-      const outcome = await send(api, step)
+      const outcome = await (step.action === 'restart' ? api.restart() : api.update(step.body))
       if (outcome.kind === 'accepted') {
         const { deploymentId, version } = outcome
         logger.info('marathon deployment begun', { app: appId, deployment: deploymentId })
-        const ownVersions = [...change.ownVersions, version]
-        await follow({ value, ...change, deploymentId, ownVersions }, conversation, events)
-        return { status: 'deployed', details: { app: appId, ...(deploymentId && { deployment: deploymentId }) } }
+        await follow(value, { read: app, version }, deploymentId, conversation, events)
+        const details = deploymentId === undefined ? {} : { deployment: deploymentId }
+        return { result: deployed(details), written: { read: app, version } }
       }
       if (outcome.kind === 'locked') {
         await waitForOthers(outcome.deployments, conversation, events)
         continue
       }
       if (outcome.kind === 'unsure') {
-        logger.warn('it is not known whether marathon took the change; the app is read again', {
-          app: appId,
-          error: outcome.error,
-        })
-        written = { ...change, deploymentId: undefined }
+        const { error } = outcome
+        logger.warn('it is not known whether marathon took the change; the app is read again', { app: appId, error })
+        unsure = { read: app, version: undefined }
         failures += 1
-        if (failures > mostFailures) throw outcome.error
+        if (failures > mostFailures) throw error
       }
       if (clock.now() >= giveUpAt) throw outcome.error
       await events.wait(pollIntervalMs)
     }
   }
 
-  function send(
-    api: MarathonApi,
-    step: UpdateStep & { readonly action: 'update' | 'restart' },
-  ): Promise<ChangeOutcome> {
-    return step.action === 'restart' ? api.restart() : api.update(step.body)
-  }
-
   function follow(
-    what: WrittenChange & { readonly value: WantedValue },
+    value: WantedValue,
+    written: WrittenChange | undefined,
+    deploymentId: string | undefined,
     { api, context, giveUpAt }: Conversation,
     events: DeploymentEvents,
   ): Promise<void> {
-    const followed: Followed = { ...what, variable }
+    const followed: Followed = {
+      variable,
+      value,
+      deploymentId,
+      // What an earlier attempt has replaced, nobody remembers.
+      replaced: written === undefined ? 'unknown' : { value: own(written.read.env, variable) },
+      ownVersions: written === undefined ? [] : [written.read.version, written.version],
+    }
     const { rollBackOnTimeout } = settings
     const parts = { appId, deployer: name, pollIntervalMs, giveUpAt, rollBackOnTimeout }
     return followDeployment({ api, events, followed, context, ...parts })
@@ -210,7 +255,7 @@ export function marathonDeployer(options: MarathonDeployerOptions): MarathonDepl
     async deploy(bundle: CertificateBundle, context: OperationContext) {
       context.signal.throwIfAborted()
       const value = wantedValue(bundle, order)
-      return turns.run(() => withMarathon(context, (conversation) => bring(value, conversation)), context.signal)
+      return turns.run(() => withMarathon(context, (conversation) => deployValue(value, conversation)), context.signal)
     },
     async inspect(bundle, context) {
       context.signal.throwIfAborted()
@@ -227,6 +272,8 @@ export function marathonDeployer(options: MarathonDeployerOptions): MarathonDepl
 
 /** How often a change may fail without it being known what became of it. */
 const mostFailures = 3
+/** Somebody who changes the app again and again at the same moment is no human. */
+const mostRestorations = 3
 
 interface Conversation {
   readonly api: MarathonApi
@@ -237,7 +284,10 @@ interface Conversation {
   readonly listen: () => Promise<DeploymentEvents>
 }
 
-type WrittenChange = Pick<Followed, 'deploymentId' | 'replaced' | 'ownVersions'>
-
-/** What is known of a deployment that somebody else, or an earlier attempt, has begun. */
-const joined: WrittenChange = { deploymentId: undefined, replaced: 'unknown', ownVersions: [] }
+/** A change that Marathon took. */
+interface WrittenChange {
+  /** What it was made from. */
+  readonly read: MarathonApp
+  /** What the app became by it. */
+  readonly version: string | undefined
+}

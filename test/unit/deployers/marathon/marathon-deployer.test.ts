@@ -76,6 +76,7 @@ describe('a deployment', () => {
       'PATCH /v2/apps/lb',
       ...['GET /v2/deployments', 'GET /v2/apps/lb'],
       ...['GET /v2/deployments', 'GET /v2/apps/lb'],
+      'GET /v2/apps/lb/versions',
     ])
     expect(marathon.sent.find(({ method }) => method === 'PATCH')?.body).toEqual({
       env: { HAPROXY_SSL_CERT: pemOf(bundle), SA: { secret: 'sa' }, OTHER: 'x' },
