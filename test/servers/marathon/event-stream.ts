@@ -79,7 +79,8 @@ export function eventStream({ timestamp, bufferedEvents }: EventStreamOptions): 
       const subscriber = { subscription, response, waiting: 0 }
       subscribers.add(subscriber)
       response.on('close', () => subscribers.delete(subscriber))
-      // With this `connection`, the body is not chunked: it ends with the connection, as Jetty has it.
+      // As Jetty has it: the body ends with the connection.
+      response.useChunkedEncodingByDefault = false
       response.writeHead(200, { 'content-type': 'text/event-stream;charset=utf-8', connection: 'close' })
       response.flushHeaders()
       const { remoteAddress } = subscription

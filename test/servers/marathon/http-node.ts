@@ -6,7 +6,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
-import { text } from 'node:stream/consumers'
+import { text as readText } from 'node:stream/consumers'
 import type { Clock } from '../../../src/core/clock.js'
 import { faultRules, type FaultRules, type NamedAction } from '../../support/fault-rules.js'
 import type { Access } from './access.js'
@@ -82,8 +82,9 @@ export async function startNode(
   let closing = new AbortController()
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     handle(request, response, node, parts(), closing.signal).catch((error: unknown) => {
-      // Otherwise the client has left, or this node is being stopped.
-      if (!response.destroyed) console.warn(`marathon: ${String(request.method)} ${String(request.url)}:`, error)
+      // Otherwise the client has left.
+      if (!closing.signal.aborted && !response.destroyed)
+        console.warn(`marathon: ${String(request.method)} ${String(request.url)}:`, error)
       response.destroy()
     })
   })
@@ -125,7 +126,7 @@ async function handle(
   const { requests, basePath, faults, clock } = parts
   const { pathname, searchParams } = new URL(incoming.url ?? '/', node.origin)
   const path = pathname.startsWith(`${basePath}/`) ? pathname.slice(basePath.length) : pathname
-  const body = await text(incoming)
+  const body = await readText(incoming)
   const request: ApiRequest = {
     method: incoming.method ?? 'GET',
     path,
@@ -148,8 +149,9 @@ async function handle(
   record.fault = action?.name
 
   if (action?.name === 'reply') {
-    record.status = action.reply.status
-    send(response, { headers: {}, body: '', ...withoutUndefined(action.reply) }, undefined)
+    const { status, headers = {}, body: text = '' } = action.reply
+    record.status = status
+    send(response, { status, headers, body: text }, undefined)
     return
   }
   if (action?.name === 'drop-before') {
@@ -231,10 +233,4 @@ function send(response: ServerResponse, reply: Reply, action: NamedAction | unde
   } else {
     response.end(body)
   }
-}
-
-type WithoutUndefined<T> = { [Field in keyof T]: Exclude<T[Field], undefined> }
-
-function withoutUndefined<T extends object>(value: T): WithoutUndefined<T> {
-  return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)) as WithoutUndefined<T>
 }

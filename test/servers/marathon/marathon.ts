@@ -112,6 +112,17 @@ export interface Marathon {
   close(): Promise<void>
 }
 
+/**
+ * ```ts
+ * const marathon = await startMarathon({ apps: [{ id: '/marathon-lb', args: ['sse'], env: { HAPROXY_SSL_CERT: 'old' } }] })
+ * marathon.deployments.hold()
+ * // ... the client under test sends its PATCH ...
+ * marathon.tasks('marathon-lb')[0]?.env['HAPROXY_SSL_CERT'] // 'old'
+ * await marathon.deployments.finish()
+ * marathon.tasks('marathon-lb')[0]?.env['HAPROXY_SSL_CERT'] // what it has sent
+ * await marathon.close()
+ * ```
+ */
 export async function startMarathon(options: MarathonOptions = {}): Promise<Marathon> {
   const { authentication = { type: 'none' }, clock = systemClock, basePath = '', nodes: nodeCount = 1 } = options
   const { agents = 2, secrets = {}, runners = {}, standby = 'proxy', pace = nextTurn } = options
