@@ -6,7 +6,8 @@
  * @module
  */
 export { marathonDeployer, type MarathonDeployer } from './marathon-deployer.js'
-export type { MarathonDeployerOptions } from './marathon-options.js'
+export { marathonLbHosts, readMarathonLabels } from './app-labels.js'
+export type { MarathonConnectionOptions, MarathonDeployerOptions } from './marathon-options.js'
 export type { MarathonAuthentication } from './marathon-authentication.js'
 export type { ServiceAccountCredential } from './service-account.js'
 export type { PemOrder } from './environment-value.js'

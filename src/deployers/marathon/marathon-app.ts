@@ -13,6 +13,7 @@ export interface MarathonApp {
    * reset the other two when an update leaves them out.
    */
   readonly echoed: Readonly<Record<string, unknown>>
+  readonly labels: Readonly<Record<string, string>>
   readonly version: string | undefined
   /** Deployments that hold the app. */
   readonly deployments: readonly string[]
@@ -54,6 +55,7 @@ export function readApp(data: unknown): MarathonApp | undefined {
   return {
     env,
     echoed: Object.fromEntries(repeated.flatMap((field) => (isRecord(app[field]) ? [[field, app[field]]] : []))),
+    labels: textEntries(recordOf(app['labels'])),
     version: instantText(app['version']),
     deployments: records(app['deployments']).flatMap(({ id }) => deploymentId(id) ?? []),
     instances: count(app['instances'], 1),
@@ -125,6 +127,12 @@ function records(value: unknown): readonly Readonly<Record<string, unknown>>[] {
 
 function text(value: unknown): string | undefined {
   return typeof value === 'string' ? value : undefined
+}
+
+function textEntries(entries: Readonly<Record<string, unknown>>): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    Object.entries(entries).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+  )
 }
 
 function count(value: unknown, otherwise: number): number {

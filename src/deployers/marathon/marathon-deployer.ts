@@ -8,7 +8,6 @@ import type { OperationContext } from '../../core/context.js'
 import { Semaphore } from '../../internal/semaphore.js'
 import type { Deployer, DeployResult } from '../deployer.js'
 import { decideUpdate, isEmpty, own, type UpdateStep } from './app-update.js'
-import type { LoginContext } from './authorization.js'
 import { isUnderWay, type Followed } from './deployment-verdict.js'
 import { wantedValue, type WantedValue } from './environment-value.js'
 import { followDeployment } from './follow-deployment.js'
@@ -18,7 +17,8 @@ import { MarathonDeployError } from './marathon-error.js'
 import { overwrittenEdits, overwrittenVersion, restoringUpdate, type Edit } from './overwritten-edits.js'
 import { subscribe, type DeploymentEvents } from './marathon-events.js'
 import { checkMarathonOptions, type MarathonDeployerOptions } from './marathon-options.js'
-import { marathonTransport, type Masters } from './marathon-transport.js'
+import { withMarathon } from './marathon-session.js'
+import type { Masters } from './marathon-transport.js'
 import { marathonPermissions, type MarathonPermission } from './required-permissions.js'
 
 /** A {@link Deployer} that knows what its account needs. */
@@ -77,39 +77,26 @@ export interface MarathonDeployer extends Deployer {
  * @see {@link https://mesosphere.github.io/marathon/api-console/index.html | Marathon's REST API}
  */
 export function marathonDeployer(options: MarathonDeployerOptions): MarathonDeployer {
-  const settings = checkMarathonOptions(options)
+  const settings = checkMarathonOptions(options, 'marathonDeployer')
   const { urls, appId, variable, order, authentication, name, force, deploymentTimeoutMs, pollIntervalMs } = settings
   const masters: Masters = { urls, preferred: 0 }
   // Two of this process would only wait for each other in Marathon.
   const turns = new Semaphore(1)
 
-  /** One conversation with Marathon, with connections of its own: the next one is weeks away. */
-  async function withMarathon<Result>(
+  function converse<Result>(
     context: OperationContext,
     run: (conversation: Conversation) => Promise<Result>,
   ): Promise<Result> {
-    const http = settings.httpClient(context.clock)
-    const ended = new AbortController()
-    const signal = AbortSignal.any([context.signal, ended.signal])
-    const login: LoginContext = { ...context, signal, http, deployer: name }
-    const transport = marathonTransport({ masters, authentication, context: login })
-    let events: DeploymentEvents | undefined
-    try {
-      return await run({
-        api: marathonApi({ appId, force, transport, context: login, secrets: () => authentication.secrets() }),
+    return withMarathon({ settings, masters, deployer: name }, context, async ({ transport, login }) => {
+      const secrets = (): readonly string[] => authentication.secrets()
+      let events: DeploymentEvents | undefined
+      return run({
+        api: marathonApi({ appId, force, transport, context: login, secrets }),
         context,
         giveUpAt: context.clock.now() + deploymentTimeoutMs,
         listen: async () => (events ??= await subscribe(transport, login)),
       })
-    } catch (error) {
-      context.signal.throwIfAborted()
-      throw error
-    } finally {
-      events?.close()
-      ended.abort()
-      // Waits for connections that may have been cut a moment ago; the caller need not.
-      void http.close().catch(() => undefined)
-    }
+    })
   }
 
   /** Brings it there, and then back what others have changed meanwhile, should it have been overwritten. */
@@ -255,12 +242,12 @@ export function marathonDeployer(options: MarathonDeployerOptions): MarathonDepl
     async deploy(bundle: CertificateBundle, context: OperationContext) {
       context.signal.throwIfAborted()
       const value = wantedValue(bundle, order)
-      return turns.run(() => withMarathon(context, (conversation) => deployValue(value, conversation)), context.signal)
+      return turns.run(() => converse(context, (conversation) => deployValue(value, conversation)), context.signal)
     },
     async inspect(bundle, context) {
       context.signal.throwIfAborted()
       const value = wantedValue(bundle, order)
-      const app: MarathonApp = await withMarathon(context, ({ api }) => api.app())
+      const app: MarathonApp = await converse(context, ({ api }) => api.app())
       const present = own(app.env, variable)
       if (isEmpty(present)) return 'absent'
       const settled = app.deployments.length === 0 && !((app.outdatedTasks ?? 0) > 0)

@@ -17,7 +17,6 @@ export interface DeploymentEvents {
   outcomeOf(id: string | undefined): DeploymentEvent | undefined
   /** Waits for `ms`, or until an event has come since the last call. */
   wait(ms: number): Promise<void>
-  close(): void
 }
 
 const kinds: Readonly<Record<string, DeploymentEvent>> = {
@@ -30,14 +29,12 @@ const mostRemembered = 1_000
 /** The stream is a help, not a condition. */
 const openTimeoutMs = 5_000
 
-/** Subscribes, and resolves once the stream is there or will not be. Never rejects but by an abort. */
+/** Subscribes until `signal` aborts. Resolves once the stream is there or will not be; rejects only by an abort. */
 export async function subscribe(
   transport: MarathonTransport,
   { clock, signal, logger }: OperationContext,
 ): Promise<DeploymentEvents> {
   const outcomes = new Map<string, DeploymentEvent>()
-  const ended = new AbortController()
-  const until = AbortSignal.any([signal, ended.signal])
   let news = false
   let wake = (): void => undefined
 
@@ -65,10 +62,10 @@ export async function subscribe(
 
   const query = 'event_type=deployment_success&event_type=deployment_failed&plan-format=light'
   try {
-    const stream = await transport.stream(`/v2/events?${query}`, openTimeoutMs, until)
+    const stream = await transport.stream(`/v2/events?${query}`, openTimeoutMs, signal)
     if (stream.status === 200) {
       read(stream.chunks).catch((error: unknown) => {
-        if (!until.aborted) logger.debug('marathon event stream ended, polling goes on', { error })
+        if (!signal.aborted) logger.debug('marathon event stream ended, polling goes on', { error })
       })
     } else logger.debug('no marathon event stream, polling only', { status: stream.status })
   } catch (error) {
@@ -92,9 +89,6 @@ export async function subscribe(
       }
       signal.throwIfAborted()
       news = false
-    },
-    close: () => {
-      ended.abort()
     },
   }
 }

@@ -20,24 +20,15 @@ import type { Authentication } from './authorization.js'
 import type { PemOrder } from './environment-value.js'
 import { authenticationOf, type MarathonAuthentication } from './marathon-authentication.js'
 
-/** Options of `marathonDeployer`. */
-export interface MarathonDeployerOptions {
+/** Where a Marathon is, which of its apps is meant, and how it is talked to. */
+export interface MarathonConnectionOptions {
   /**
    * Where Marathon is: one URL, or several of one Marathon, which are tried in turn. With the path before `/v2` if there is
    * one: `https://marathon.mesos:8443`, `https://cluster.example.com/service/marathon`.
    */
   readonly urls: string | readonly string[]
-  /** The app that serves the certificate: `/marathon-lb`. The leading slash may be missing. */
+  /** The app: `/marathon-lb`. The leading slash may be missing. */
   readonly appId: string
-  /**
-   * The variable of the app's environment. marathon-lb reads `HAPROXY_SSL_CERT`, and when that is set also `HAPROXY_SSL_CERT0` to
-   * `HAPROXY_SSL_CERT100`.
-   *
-   * @defaultValue `'HAPROXY_SSL_CERT'`
-   */
-  readonly environmentVariable?: string | undefined
-  /** Order of the PEM blocks: `certificate-first` is leaf, intermediates, key. @defaultValue `'certificate-first'` */
-  readonly order?: PemOrder | undefined
   /** @defaultValue none */
   readonly authentication?: MarathonAuthentication | undefined
   /**
@@ -57,6 +48,19 @@ export interface MarathonDeployerOptions {
   readonly allowHttp?: boolean | undefined
   /** For each request, milliseconds. @defaultValue 30_000 (30 seconds) */
   readonly requestTimeoutMs?: number | undefined
+}
+
+/** Options of `marathonDeployer`. */
+export interface MarathonDeployerOptions extends MarathonConnectionOptions {
+  /**
+   * The variable of the app's environment. marathon-lb reads `HAPROXY_SSL_CERT`, and when that is set also `HAPROXY_SSL_CERT0` to
+   * `HAPROXY_SSL_CERT100`.
+   *
+   * @defaultValue `'HAPROXY_SSL_CERT'`
+   */
+  readonly environmentVariable?: string | undefined
+  /** Order of the PEM blocks: `certificate-first` is leaf, intermediates, key. @defaultValue `'certificate-first'` */
+  readonly order?: PemOrder | undefined
   /**
    * For a whole deployment, in milliseconds: waiting for others that hold the app, and for its own. Best below the scheduler's
    * own limit of 15 minutes.
@@ -97,20 +101,23 @@ export interface MarathonDeployerOptions {
   readonly name?: string | undefined
 }
 
-const optionNames = [
-  ...[
-    'urls',
-    'appId',
-    'environmentVariable',
-    'order',
-    'authentication',
-    'ca',
-    'fetch',
-    'allowHttp',
-    'requestTimeoutMs',
+const connectionOptions = ['urls', 'appId', 'authentication', 'ca', 'fetch', 'allowHttp', 'requestTimeoutMs']
+const optionNames = {
+  readMarathonLabels: connectionOptions,
+  marathonDeployer: [
+    ...connectionOptions,
+    ...[
+      'environmentVariable',
+      'order',
+      'deploymentTimeoutMs',
+      'pollIntervalMs',
+      'replaceSecret',
+      'force',
+      'spareAgent',
+    ],
+    ...['rollBackOnTimeout', 'name'],
   ],
-  ...['deploymentTimeoutMs', 'pollIntervalMs', 'replaceSecret', 'force', 'spareAgent', 'rollBackOnTimeout', 'name'],
-]
+}
 
 /** {@link MarathonDeployerOptions}, checked and complete. */
 export interface MarathonSettings {
@@ -136,8 +143,8 @@ export interface MarathonSettings {
 const appIdPattern = /^(?:\/[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*)+$/
 
 /** Checks and copies the options. @throws `TypeError` that names the option */
-export function checkMarathonOptions(options: MarathonDeployerOptions): MarathonSettings {
-  assertOptions(options, optionNames, 'marathonDeployer')
+export function checkMarathonOptions(options: MarathonDeployerOptions, of: keyof typeof optionNames): MarathonSettings {
+  assertOptions(options, optionNames[of], of)
   const { environmentVariable: variable = baseVariable, order = 'certificate-first', fetch, ca } = options
   const { allowHttp = false, replaceSecret = false, force = false, spareAgent = false } = options
   const { rollBackOnTimeout = false, requestTimeoutMs = 30_000 } = options

@@ -12,6 +12,7 @@ describe('an app', () => {
     expect(readApp({ app: { id: '/lb' } })).toEqual({
       env: {},
       echoed: {},
+      labels: {},
       version: undefined,
       deployments: [],
       instances: 1,

@@ -28,11 +28,10 @@ async function isWaiting(events: DeploymentEvents, ms = 1_000): Promise<boolean>
 describe('the events of deployments', () => {
   it('are asked for by type, and with short plans', async () => {
     const { scripted, subscribing } = await subscribed(() => eventSource().stream)
-    const events = await subscribing
+    await subscribing
     expect(scripted.sent[0]?.path).toBe(
       '/v2/events?event_type=deployment_success&event_type=deployment_failed&plan-format=light',
     )
-    events.close()
   })
 
   it('wake whoever waits, and say how each deployment ended', async () => {
@@ -52,7 +51,6 @@ describe('the events of deployments', () => {
     await events.wait(60_000)
     expect(events.outcomeOf('ours')).toBe('success')
     expect(await isWaiting(events)).toBe(true)
-    events.close()
   })
 
   it('that came before the wait end it at once', async () => {
@@ -62,7 +60,6 @@ describe('the events of deployments', () => {
     source.send({ eventType: 'deployment_success', id: 'ours' })
     while (events.outcomeOf('ours') === undefined) await new Promise((resolve) => setImmediate(resolve))
     expect(await isWaiting(events)).toBe(false)
-    events.close()
   })
 
   it('are read across the borders of chunks, and of letters', async () => {
@@ -76,7 +73,6 @@ describe('the events of deployments', () => {
     const events = await subscribing
     await events.wait(60_000)
     expect(events.outcomeOf('ours')).toBe('success')
-    events.close()
   })
 
   it('that never end fill no memory', async () => {
@@ -95,7 +91,6 @@ describe('the events of deployments', () => {
     const waiting = events.wait(1_000)
     await clock.advance(1_000)
     await waiting
-    events.close()
   })
 
   it.each<[string, Answer]>([
