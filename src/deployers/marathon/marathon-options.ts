@@ -143,7 +143,10 @@ export interface MarathonSettings {
 const appIdPattern = /^(?:\/[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*)+$/
 
 /** Checks and copies the options. @throws `TypeError` that names the option */
-export function checkMarathonOptions(options: MarathonDeployerOptions, of: keyof typeof optionNames): MarathonSettings {
+export function checkMarathonOptions(
+  options: MarathonDeployerOptions,
+  of: 'marathonDeployer' | 'readMarathonLabels',
+): MarathonSettings {
   assertOptions(options, optionNames[of], of)
   const { environmentVariable: variable = baseVariable, order = 'certificate-first', fetch, ca } = options
   const { allowHttp = false, replaceSecret = false, force = false, spareAgent = false } = options
