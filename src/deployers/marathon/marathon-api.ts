@@ -6,6 +6,7 @@
 import { parseRetryAfter } from '../../internal/retry-after.js'
 import type { LoginContext } from './authorization.js'
 import {
+  isRecord,
   readAccepted,
   readApp,
   readDeployments,
@@ -127,7 +128,14 @@ export function marathonApi({ appId, force, transport, context, secrets }: ApiPa
       throw error
     }
     const { status, data } = answer
-    if (status === 200) return { kind: 'accepted', ...readAccepted(data) }
+    if (status === 200) {
+      const accepted = readAccepted(data)
+      // Without either it is not Marathon's answer, whoever gave it.
+      if (accepted.version === undefined && accepted.deploymentId === undefined) {
+        return { kind: 'unsure', error: failed(what, answer) }
+      }
+      return { kind: 'accepted', ...accepted }
+    }
     if (status === 409) {
       const deployments = readLocks(data)
       if (deployments.length > 0) return { kind: 'locked', deployments }
@@ -153,7 +161,7 @@ export function marathonApi({ appId, force, transport, context, secrets }: ApiPa
   return {
     async app() {
       const app = await read(`reading ${appId}`, { method: 'GET', path }, readApp)
-      environment = textValues(app)
+      environment = textValues(app.env)
       return app
     },
     deployments: () => read('reading deployments', { method: 'GET', path: '/v2/deployments' }, readDeployments),
@@ -162,11 +170,12 @@ export function marathonApi({ appId, force, transport, context, secrets }: ApiPa
       const what = `reading ${appId} as it was`
       const request = { method: 'GET', path: `${path}/versions/${encodeURIComponent(version)}` } as const
       const app = await read(what, request, (data) => readApp({ app: data }))
-      environment = [...environment, ...textValues(app)]
+      environment = [...environment, ...textValues(app.env)]
       return app
     },
     async update(body) {
       const what = `the update of ${appId}`
+      environment = [...environment, ...textValues(body['env'])]
       const outcome = await change(what, { method: 'PATCH', path: path + query, body })
       if ('kind' in outcome) return outcome
       logger.debug('marathon does not know patch, put is used', { app: appId, status: outcome.status })
@@ -183,8 +192,8 @@ export function marathonApi({ appId, force, transport, context, secrets }: ApiPa
   }
 }
 
-function textValues({ env }: MarathonApp): readonly string[] {
-  return Object.values(env).filter((value) => typeof value === 'string')
+function textValues(env: unknown): readonly string[] {
+  return isRecord(env) ? Object.values(env).filter((value) => typeof value === 'string') : []
 }
 
 /** `Max number (100) of running deployments is achieved`: the one 403 that passes. */

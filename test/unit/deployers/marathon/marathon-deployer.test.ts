@@ -266,6 +266,8 @@ describe('an answer that is lost', () => {
     ['behind a proxy, after', true, { status: 504, body: '<html>' }],
     ['behind a proxy, before', false, { status: 503, body: { message: 'Could not determine the current leader' } }],
     ['in an error, before', false, { status: 500, body: { message: 'oops' } }],
+    ['in a page of somebody else, after', true, { status: 200, body: '<html>log in</html>' }],
+    ['in a page of somebody else, before', false, { status: 200, body: '<html>log in</html>' }],
   ])('%s is made up for by reading', async (_, made, answer) => {
     const marathon = scriptedMarathon({ env: { A: 'b' } })
     let lost = 0
@@ -577,6 +579,19 @@ describe('an error of Marathon', () => {
       }
     },
   )
+})
+
+describe('a piece of the key', () => {
+  it('is not shown either, however short, and though it was sent for the first time', async () => {
+    const lines = bundle.privateKey.exportPem().trim().split('\n')
+    const piece = lines.at(-2)!.slice(0, 20)
+    const marathon = scriptedMarathon()
+    marathon.intercept = ({ method }) =>
+      method === 'PATCH' ? { status: 422, body: { message: `bad near ${lines.at(-2)!} of` } } : undefined
+    const { error } = await deploy(marathon)
+    expect(error.message).toContain('Marathon says: bad near [hidden] of')
+    expect(error.message).not.toContain(piece)
+  })
 })
 
 describe('an abort', () => {
