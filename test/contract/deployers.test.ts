@@ -8,13 +8,16 @@ import { systemClock } from '../../src/core/clock.js'
 import { execDeployer } from '../../src/deployers/exec.js'
 import { haproxyDeployer } from '../../src/deployers/haproxy.js'
 import { kubernetesSecretDeployer } from '../../src/deployers/kubernetes-secret/index.js'
+import { marathonDeployer } from '../../src/deployers/marathon/index.js'
 import { nodeTlsDeployer, sniCertificates, type SecureServer } from '../../src/deployers/node-tls.js'
 import { acmetoolLive, nginxPem, pemFilesDeployer } from '../../src/deployers/pem-files.js'
 import { deployerContract, type DeployerFixture } from '../../src/testing/deployer-contract.js'
 import { createTestBundle } from '../../src/testing/test-bundle.js'
+import { startMarathon } from '../servers/marathon/marathon.js'
 import { fakeHaproxy } from '../support/fake-haproxy.js'
 import { fakeKubeApi } from '../support/fake-kube-api.js'
 import { faultyFiles } from '../support/faulty-files.js'
+import { marathonLbApp, rollBack, servedPair, unrelatedState } from '../support/marathon-lb-app.js'
 import { pairOf, readCombined, readDirectory } from '../support/read-pair.js'
 import { temporaryDirectory } from '../support/temporary-directory.js'
 import { probeTls } from '../support/tls-probe.js'
@@ -188,6 +191,40 @@ describe('kubernetesSecretDeployer', () => {
           const { type, data, annotations } = api.secret('web', 'www-tls')!
           return JSON.stringify([type, data['other'], annotations])
         },
+      }
+    },
+  })
+})
+
+describe('marathonDeployer', () => {
+  deployerContract(runner, {
+    level: 'strict',
+    clock: systemClock,
+    async createDeployer() {
+      const marathon = await startMarathon({
+        apps: [marathonLbApp(), { id: '/other', cmd: 'sleep 1', env: { A: 'b' } }],
+      })
+      return {
+        deployer: marathonDeployer({
+          urls: marathon.url,
+          appId: 'marathon-lb',
+          allowHttp: true,
+          pollIntervalMs: 5,
+          deploymentTimeoutMs: 10_000,
+        }),
+        readDeployed: async () => servedPair(marathon),
+        failNextWrite: () => {
+          // The deployment has begun, and somebody takes it back before a task is replaced.
+          marathon.deployments.hold()
+          const first = async (): Promise<void> => {
+            await rollBack(marathon)
+            marathon.deployments.release()
+          }
+          marathon.addFault({ match: { method: 'GET', path: '/v2/deployments', nth: 1 }, action: { first } })
+        },
+        writes: () => marathon.requests.filter(({ method }) => method !== 'GET').length,
+        unrelatedState: () => unrelatedState(marathon),
+        dispose: () => marathon.close(),
       }
     },
   })

@@ -1,7 +1,6 @@
 /**
  * The examples, run as their READMEs say, against a test CA.
  */
-import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
@@ -9,64 +8,24 @@ import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { loadAllYaml } from '@kubernetes/client-node'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { beforeEach, describe, expect, it, onTestFinished } from 'vitest'
 import { startTestCa, type TestCa } from '../../src/testing/index.js'
 import { startHaproxy } from '../support/haproxy.js'
 import { collectionPath, kubeConfig, startKubeApiserver, type KubeManifest } from '../support/kube-apiserver.js'
 import { freePorts } from '../support/processes.js'
 import { pairOf } from '../support/read-pair.js'
+import { printed, runExample, runNode } from '../support/run-example.js'
 import { describeWith } from '../support/servers.js'
 import { temporaryDirectory, type TemporaryDirectory } from '../support/temporary-directory.js'
 import { probeTls } from '../support/tls-probe.js'
 
-const root = fileURLToPath(new URL('../..', import.meta.url))
-const tsx = join(root, 'node_modules/tsx/dist/cli.mjs')
-
 let work: TemporaryDirectory
-const children: ChildProcess[] = []
 
 beforeEach(async () => {
   work = await temporaryDirectory()
+  // Called last, when the examples have ended.
+  onTestFinished(() => work.remove())
 })
-
-afterEach(async () => {
-  for (const child of children.splice(0)) {
-    if (child.exitCode === null && child.signalCode === null) {
-      child.kill('SIGTERM')
-      await once(child, 'exit')
-    }
-  }
-  await work.remove()
-})
-
-function run(
-  args: readonly string[],
-  env: Readonly<Record<string, string>> = {},
-): { child: ChildProcess; output(): string } {
-  const child = spawn(process.execPath, args, { cwd: root, env: { PATH: process.env['PATH'] ?? '', ...env } })
-  children.push(child)
-  let output = ''
-  for (const stream of [child.stdout, child.stderr])
-    stream.setEncoding('utf8').on('data', (text: string) => (output += text))
-  return { child, output: () => output }
-}
-
-const example = (path: string): string[] => [tsx, '--tsconfig', 'tsconfig.check.json', `examples/${path}`]
-
-/** Waits until the text was printed; fails when the example ends before. */
-async function printed({ child, output }: ReturnType<typeof run>, text: string): Promise<void> {
-  await vi
-    .waitUntil(
-      () => {
-        if (child.exitCode !== null) throw new Error(`ended with ${String(child.exitCode)}: ${output()}`)
-        return output().includes(text)
-      },
-      { timeout: 30_000, interval: 20 },
-    )
-    .catch((error: unknown) => {
-      throw new Error(`did not print ${text}: ${output()}`, { cause: error })
-    })
-}
 
 async function acmeSettings(httpPort: number): Promise<{ ca: TestCa; env: Record<string, string> }> {
   const ca = await startTestCa({ httpPort })
@@ -83,7 +42,7 @@ async function acmeSettings(httpPort: number): Promise<{ ca: TestCa; env: Record
 
 describe('examples', () => {
   it('custom-deployer passes the contract kit under node:test', async () => {
-    const tested = run(['--import', 'tsx', '--test', 'examples/custom-deployer/key-value-deployer.test.ts'], {
+    const tested = runNode(['--import', 'tsx', '--test', 'examples/custom-deployer/key-value-deployer.test.ts'], {
       TSX_TSCONFIG_PATH: 'tsconfig.check.json',
     })
     const [code] = (await once(tested.child, 'close')) as [number | null]
@@ -92,7 +51,7 @@ describe('examples', () => {
   })
 
   it('custom-deployer issues and deploys', async () => {
-    const ran = run(example('custom-deployer/main.ts'))
+    const ran = runExample('custom-deployer/main.ts')
     const [code] = (await once(ran.child, 'close')) as [number | null]
     expect(code, ran.output()).toBe(0)
     expect(ran.output()).toContain('deployed to key-value:tls/www')
@@ -101,7 +60,7 @@ describe('examples', () => {
   it('node-https obtains its own certificate and serves it', async () => {
     const [httpPort = 0, httpsPort = 0] = await freePorts(2)
     const { ca, env } = await acmeSettings(httpPort)
-    const running = run(example('node-https/main.ts'), { ...env, NAME: 'self.example', HTTPS_PORT: String(httpsPort) })
+    const running = runExample('node-https/main.ts', { ...env, NAME: 'self.example', HTTPS_PORT: String(httpsPort) })
     await printed(running, 'served')
     const probe = await probeTls({ port: httpsPort, servername: 'self.example', caPem: ca.rootPem })
     expect(probe.authorized).toBe(true)
@@ -138,11 +97,11 @@ describeWith(['haproxy'], 'examples with HAProxy', () => {
       HAPROXY_SOCKET: socket,
       HTTPS_PORT: String(httpsPort),
     }
-    const first = run(example('webroot-haproxy/main.ts'), settings)
+    const first = runExample('webroot-haproxy/main.ts', settings)
     await printed(first, 'deployment failed')
     first.child.kill('SIGTERM')
     const haproxy = await startHaproxy({ certificates: [pem], tlsPort: httpsPort })
-    const second = run(example('webroot-haproxy/main.ts'), { ...settings, HAPROXY_SOCKET: haproxy.adminSocket ?? '' })
+    const second = runExample('webroot-haproxy/main.ts', { ...settings, HAPROXY_SOCKET: haproxy.adminSocket ?? '' })
     await printed(second, 'served')
     const probe = await probeTls({ port: httpsPort, servername: 'www.example.com', caPem: ca.rootPem })
     expect(probe.authorized).toBe(true)
@@ -153,12 +112,12 @@ describeWith(['haproxy'], 'examples with HAProxy', () => {
 })
 
 describeWith(['etcd', 'kube-apiserver'], 'examples with Kubernetes', () => {
-  const folder = join(root, 'examples/kubernetes-emissary')
+  const folder = fileURLToPath(new URL('../../examples/kubernetes-emissary', import.meta.url))
   const manifests = async (name: string): Promise<KubeManifest[]> =>
     loadAllYaml(await readFile(join(folder, 'manifests', `${name}.yaml`), 'utf8')) as KubeManifest[]
 
   it('kubernetes-emissary prints the permissions of its manifests', async () => {
-    const printing = run(example('kubernetes-emissary/permissions.ts'))
+    const printing = runExample('kubernetes-emissary/permissions.ts')
     const [code] = (await once(printing.child, 'close')) as [number | null]
     expect(code, printing.output()).toBe(0)
     expect(printing.output()).toBe(await readFile(join(folder, 'manifests/permissions.yaml'), 'utf8'))
@@ -188,7 +147,7 @@ describeWith(['etcd', 'kube-apiserver'], 'examples with Kubernetes', () => {
       const file = join(work.path, 'kubeconfig')
       const token = await kube.createToken('evercert', 'evercert')
       await writeFile(file, JSON.stringify(kubeConfig(kube.url, kube.caPem, { token })))
-      const service = run(example('kubernetes-emissary/main.ts'), { ...env, KUBECONFIG: file })
+      const service = runExample('kubernetes-emissary/main.ts', { ...env, KUBECONFIG: file })
       await printed(service, 'placeholder www is in')
       await printed(service, 'certificate www is in')
       const secret = await kube.admin.find(`/api/v1/namespaces/emissary/secrets/${name}`)

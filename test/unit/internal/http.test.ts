@@ -492,3 +492,107 @@ it.each([
   expect(make).toThrow(TypeError)
   expect(make).toThrow(message)
 })
+
+describe('a stream', () => {
+  it('is read while it comes, and ends with the answer', async () => {
+    let more = (): void => undefined
+    const origin = await serve((_, response) => {
+      response.writeHead(200, { 'Content-Type': 'text/event-stream' })
+      response.write('one')
+      more = () => response.end('two')
+    })
+    const stream = await client().stream({ url: origin, method: 'GET', signal })
+    expect(stream).toMatchObject({ status: 200, headers: { 'content-type': 'text/event-stream' } })
+    const chunks: string[] = []
+    for await (const chunk of stream.chunks) {
+      chunks.push(Buffer.from(chunk).toString())
+      more()
+    }
+    expect(chunks.join('')).toBe('onetwo')
+  })
+
+  it('ends with the signal, whose reason passes through, also long after the headers', async () => {
+    const origin = await serve((request, response) => {
+      response.writeHead(200).write('one')
+      request.socket.on('close', () => response.destroy())
+    })
+    const controller = new AbortController()
+    const reason = new Error('stop')
+    const stream = await client().stream({ url: origin, method: 'GET', signal: controller.signal })
+    const reading = (async () => {
+      for await (const chunk of stream.chunks) if (chunk.length > 0) controller.abort(reason)
+    })()
+    await expect(reading).rejects.toBe(reason)
+  })
+
+  it('closes its connection when nobody wants it', async () => {
+    let closed: Promise<unknown> = Promise.resolve()
+    const origin = await serve((request, response) => {
+      closed = once(request.socket, 'close')
+      response.writeHead(200).write('one')
+    })
+    const stream = await client().stream({ url: origin, method: 'GET', signal })
+    stream.cancel()
+    await closed
+  })
+
+  it('whose headers do not come is a time-out; after them there is none', async () => {
+    const time = fakeClock()
+    const silent = await serve(() => undefined)
+    const late = client({ clock: time }).stream({ url: silent, method: 'GET', signal, timeoutMs: 1_000 })
+    const failed = failure(late)
+    await time.advance(1_000)
+    expect(await failed).toMatchObject({ code: 'ERR_HTTP_TIMEOUT' })
+
+    let more = (): void => undefined
+    const origin = await serve((_, response) => {
+      response.writeHead(200).write('one')
+      more = () => response.end('two')
+    })
+    const stream = await client({ clock: time }).stream({ url: origin, method: 'GET', signal, timeoutMs: 1_000 })
+    await time.advance(3_600_000)
+    const chunks: string[] = []
+    for await (const chunk of stream.chunks) {
+      chunks.push(Buffer.from(chunk).toString())
+      more()
+    }
+    expect(chunks.join('')).toBe('onetwo')
+  })
+
+  it('that is cut off is an error of the network, without the request on it', async () => {
+    const origin = await serve((_, response) => {
+      response.writeHead(200).write('one')
+      setImmediate(() => response.destroy())
+    })
+    const headers = { authorization: 'secret-header' }
+    const stream = await client().stream({ url: origin, method: 'GET', signal, headers })
+    const error = await failure(
+      (async () => {
+        for await (const chunk of stream.chunks) expect(chunk.length).toBeGreaterThan(0)
+      })(),
+    )
+    expect(error).toMatchObject({ code: 'ERR_HTTP_NETWORK' })
+    assertNoSecrets(error, ['secret-header'])
+  })
+})
+
+describe('plain http', () => {
+  const asked: string[] = []
+  const fetch = (async (url: string) => {
+    asked.push(url)
+    return new Response('fine')
+  }) as typeof globalThis.fetch
+
+  it.each<[string, Partial<HttpClientOptions>, boolean]>([
+    ['http://10.0.0.1/', { allowHttp: true }, true],
+    ['http://10.0.0.1/', { allowHttp: false }, false],
+    ['http://127.0.0.1/', { allowHttp: false, allowLoopbackHttp: true }, true],
+    ['http://user:password@10.0.0.1/', { allowHttp: true }, false],
+    ['ftp://10.0.0.1/', { allowHttp: true }, false],
+  ])('to %s with %j', async (url, options, sent) => {
+    const work = client({ fetch, ...options }).request({ url, method: 'GET', signal })
+    if (sent) expect((await work).text()).toBe('fine')
+    else expect(await failure(work)).toMatchObject({ code: 'ERR_HTTP_NETWORK', retryable: false })
+    expect(asked.splice(0)).toEqual(sent ? [url] : [])
+  })
+})

@@ -310,6 +310,13 @@ describe('assertHttpsUrl', () => {
     }, value)
   })
 
+  it('takes http to any address where a caller allows it, and nothing else besides', () => {
+    expect(assertHttpsUrl('http://marathon.mesos:8080/', 'theOption', 'anywhere').protocol).toBe('http:')
+    for (const url of ['ftp://a/', 'http://user:password@a/', 'http://a/#b', 'a']) {
+      expect(() => assertHttpsUrl(url, 'theOption', 'anywhere')).toThrow('theOption')
+    }
+  })
+
   it('returns a copy: the URL that was given may change later', () => {
     const given = new URL('https://ca.example/')
     const copy = assertHttpsUrl(given, 'theOption')

@@ -1,0 +1,70 @@
+import { generateKeyPairSync } from 'node:crypto'
+import { describe, expect, it } from 'vitest'
+import { harmlessText, serverMessage } from '../../../../src/deployers/marathon/server-message.js'
+import { createTestBundle } from '../../../../src/testing/test-bundle.js'
+
+describe('what a server says', () => {
+  it.each<[unknown, string | undefined]>([
+    [{ message: "App '/lb' does not exist" }, "App '/lb' does not exist"],
+    [
+      { message: 'Object is not valid', details: [{ path: '/env', errors: ['is too long'] }] },
+      'Object is not valid; /env; is too long',
+    ],
+    [{ message: 'Invalid JSON', details: 'Unexpected character' }, 'Invalid JSON; Unexpected character'],
+    [
+      { message: "View details at '/v2/deployments/97c136bf-5a28-4821-9d94-480d9fbb01c8'." },
+      "View details at '/v2/deployments/97c136bf-5a28-4821-9d94-480d9fbb01c8'.",
+    ],
+    [{ message: 7, details: [{ path: 1, errors: 'no' }, null, 'text'] }, undefined],
+    [{ message: 'a\u0007b\u001b[31m\nc' }, 'a b [31m c'],
+    [undefined, undefined],
+    ['<html>', undefined],
+    [['x'], undefined],
+  ])('%j is %j', (data, shown) => {
+    expect(serverMessage(data, [])).toBe(shown)
+  })
+
+  it('is short', () => {
+    expect(serverMessage({ message: 'no '.repeat(2000) }, [])?.length).toBeLessThan(310)
+  })
+
+  it('is not shown with PEM in it, in any spelling', async () => {
+    const bundle = await createTestBundle()
+    const pem = bundle.privateKey.exportPem()
+    for (const text of [pem, JSON.stringify(pem), `bad value ${pem}`, '-----begin private key-----', 'PRIVATE KEY x']) {
+      expect(serverMessage({ message: text }, [])).toBeUndefined()
+    }
+  })
+
+  it('shows nothing of a key that is known, and of others at most the last line', () => {
+    for (let round = 0; round < 16; round += 1) {
+      const { privateKey } =
+        round % 8 === 0
+          ? generateKeyPairSync('rsa', { modulusLength: 2048 })
+          : generateKeyPairSync('ec', { namedCurve: 'P-256' })
+      const lines = privateKey
+        .export({ type: 'pkcs8', format: 'pem' })
+        .toString()
+        .split('\n')
+        .filter((line) => line.length > 3 && !line.startsWith('-----'))
+      for (const line of lines) {
+        // Told what is secret nothing of it is left; and even a key of somebody else only when its line is short.
+        const known = harmlessText(`value ${line} is wrong`, [lines.join('\n')])
+        expect(known).toBe('value [hidden] is wrong')
+        if (line.length >= 24) expect(harmlessText(`value ${line} is wrong`, [])).toBe('value [hidden] is wrong')
+      }
+    }
+  })
+
+  it.each([
+    ['password hunter22 is wrong', ['hunter22'], 'password [hidden] is wrong'],
+    ['env A=b\\nsecond line x', ['first\nsecond line'], 'env A=b\\n[hidden] x'],
+    ['quoted a\\"bcd', ['a"bcd'], 'quoted [hidden]'],
+    ['part postgres-pw', ['user:postgres-pw&x'], 'part [hidden]'],
+    ['token eyJhbGciOiJSUzI1NiJ9.eyJ1aWQiOiJib290In0.c2ln', [], 'token [hidden]'],
+    ['digest 0123456789abcdef0123456789abcdef', [], 'digest [hidden]'],
+    ['short 80 is kept', ['80'], 'short 80 is kept'],
+  ])('%s', (text, secrets, shown) => {
+    expect(harmlessText(text, secrets)).toBe(shown)
+  })
+})
