@@ -3,11 +3,11 @@ import { RenewalScheduler } from 'evercert'
 import { acmeIssuer, letsEncrypt } from 'evercert/issuers/acme'
 import { fileStore } from 'evercert/stores/file'
 import { deployer, names } from './settings.js'
-import { serveChallenges, solvers } from './solvers.js'
+import { serve, solvers } from './solvers.js'
 
 const { STORE = '/var/lib/evercert', HTTP_PORT = '8080', ENDPOINT, ACME_DIRECTORY, ACME_CA } = process.env
 
-const http = serveChallenges(Number(HTTP_PORT))
+const http = serve(Number(HTTP_PORT))
 const scheduler = new RenewalScheduler({
   store: fileStore({ directory: STORE }),
   logger: console,

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { loadAllYaml } from '@kubernetes/client-node'
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest'
+import { route53Solver } from '../../src/solvers/route53/index.js'
 import { startTestCa, type TestCa } from '../../src/testing/index.js'
 import { startHaproxy } from '../support/haproxy.js'
 import { collectionPath, kubeConfig, startKubeApiserver, type KubeManifest } from '../support/kube-apiserver.js'
@@ -123,6 +124,15 @@ describeWith(['etcd', 'kube-apiserver'], 'examples with Kubernetes', () => {
     expect(printing.output()).toBe(await readFile(join(folder, 'manifests/permissions.yaml'), 'utf8'))
   })
 
+  it('kubernetes-emissary prints the policy for Route 53', async () => {
+    const printing = runExample('kubernetes-emissary/permissions.ts', { HOSTED_ZONE_ID: 'Z1D633PJN98FT9' }, ['--iam'])
+    const [code] = (await once(printing.child, 'close')) as [number | null]
+    expect(code, printing.output()).toBe(0)
+    expect(JSON.parse(printing.output())).toEqual(
+      route53Solver({ hostedZoneId: 'Z1D633PJN98FT9' }).requiredPermissions(),
+    )
+  })
+
   it('kubernetes-emissary fills the Secret of its Host, with the account and the rights of its manifests', async () => {
     const [httpPort = 0] = await freePorts(1)
     const { ca, env } = await acmeSettings(httpPort)
@@ -147,7 +157,11 @@ describeWith(['etcd', 'kube-apiserver'], 'examples with Kubernetes', () => {
       const file = join(work.path, 'kubeconfig')
       const token = await kube.createToken('evercert', 'evercert')
       await writeFile(file, JSON.stringify(kubeConfig(kube.url, kube.caPem, { token })))
-      const service = runExample('kubernetes-emissary/main.ts', { ...env, KUBECONFIG: file })
+      const service = runExample('kubernetes-emissary/main.ts', {
+        ...env,
+        SOLVER: 'http-01',
+        KUBECONFIG: file,
+      })
       await printed(service, 'placeholder www is in')
       await printed(service, 'certificate www is in')
       const secret = await kube.admin.find(`/api/v1/namespaces/emissary/secrets/${name}`)

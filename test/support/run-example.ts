@@ -30,8 +30,12 @@ export function runNode(args: readonly string[], env: Readonly<Record<string, st
 }
 
 /** `path` below `examples/`. */
-export function runExample(path: string, env: Readonly<Record<string, string>> = {}): RunningExample {
-  return runNode([tsx, '--tsconfig', 'tsconfig.check.json', `examples/${path}`], env)
+export function runExample(
+  path: string,
+  env: Readonly<Record<string, string>> = {},
+  args: readonly string[] = [],
+): RunningExample {
+  return runNode([tsx, '--tsconfig', 'tsconfig.check.json', `examples/${path}`, ...args], env)
 }
 
 /** Waits until the text was printed; fails when the example ends before. */
