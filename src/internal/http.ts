@@ -45,6 +45,8 @@ export interface HttpClientOptions {
   readonly maxBodyBytes?: number | undefined
   /** Accepts `http:` to a loopback address: for tests. @defaultValue false */
   readonly allowLoopbackHttp?: boolean | undefined
+  /** Accepts `http:` to any address: inside a cluster that has nothing else. @defaultValue false */
+  readonly allowHttp?: boolean | undefined
 }
 
 /** One request. */
@@ -72,6 +74,15 @@ export interface HttpResponse {
   readonly url: string
 }
 
+/** An answer that is read while it comes. */
+export interface HttpStream {
+  readonly status: number
+  /** Lower-case names. */
+  readonly headers: Readonly<Record<string, string>>
+  /** Ends with the answer, and rejects as `request` does. Leaving the loop closes the connection. */
+  readonly chunks: AsyncIterable<Uint8Array>
+}
+
 /** Sends requests over connections that are kept alive and shared. */
 export interface HttpClient {
   /**
@@ -79,6 +90,13 @@ export interface HttpClient {
    *   `ERR_HTTP_BODY` (answer too long); the reason of `signal`, as it is, when that aborts.
    */
   request(request: HttpRequest): Promise<HttpResponse>
+  /**
+   * Resolves with the status line and headers; the time limit is for these. The body goes on until `signal` aborts, and is
+   * not limited here.
+   *
+   * @throws as `request`
+   */
+  stream(request: Omit<HttpRequest, 'maxBodyBytes'>): Promise<HttpStream>
   /** Waits for what is under way, then closes the connections. Idle ones do not keep the process alive. */
   close(): Promise<void>
 }
@@ -89,53 +107,62 @@ type Dispatch = (url: string, init: RequestInit) => Promise<Response>
 export function createHttpClient(options: HttpClientOptions): HttpClient {
   assertOptions(
     options,
-    ['clock', 'userAgent', 'fetch', 'ca', 'timeoutMs', 'maxBodyBytes', 'allowLoopbackHttp'],
+    ['clock', 'userAgent', 'fetch', 'ca', 'timeoutMs', 'maxBodyBytes', 'allowLoopbackHttp', 'allowHttp'],
     'createHttpClient',
   )
   const { clock, userAgent, fetch, ca } = options
-  const { timeoutMs = 30_000, maxBodyBytes = 1_048_576, allowLoopbackHttp = false } = options
+  const { timeoutMs = 30_000, maxBodyBytes = 1_048_576, allowLoopbackHttp = false, allowHttp = false } = options
   assertText(userAgent, 'userAgent', 200)
   assertDuration(timeoutMs, 'timeoutMs')
   assertNumber(maxBodyBytes, 'maxBodyBytes', { min: 1, max: 1_073_741_824, integer: true })
   assertBoolean(allowLoopbackHttp, 'allowLoopbackHttp')
+  assertBoolean(allowHttp, 'allowHttp')
   if (fetch !== undefined) assertFunction(fetch, 'fetch')
   if (ca !== undefined) assertTrustAnchors(ca, fetch)
   const connections = fetch === undefined ? pooledConnections(ca) : undefined
   const dispatch: Dispatch = connections?.dispatch ?? (async (url, init) => (fetch as FetchFunction)(url, init))
 
+  /** What every exchange has in common. Nothing is sent yet. */
+  function begin(request: HttpRequest) {
+    const { url, method, signal } = request
+    signal.throwIfAborted()
+    const target = `${method} ${withoutQuery(url)}`
+    const failure = (code: HttpError['code'], reason: string, more: { cause?: unknown; retryable?: boolean } = {}) =>
+      new HttpError({ code, message: `${target}: ${reason}`, method, url: withoutQuery(url), ...more })
+    try {
+      assertHttpsUrl(url, 'url', allowHttp ? 'anywhere' : allowLoopbackHttp)
+    } catch {
+      throw failure('ERR_HTTP_NETWORK', 'only https URLs without credentials and fragment are used', {
+        retryable: false,
+      })
+    }
+    const ms = request.timeoutMs ?? timeoutMs
+    const onTimeout = (): Error => failure('ERR_HTTP_TIMEOUT', `no complete answer within ${String(ms)} ms`)
+    const explain = (error: unknown): never => {
+      const reason = networkReason(error)
+      throw failure('ERR_HTTP_NETWORK', reason.text, { cause: reason.cause })
+    }
+    const send = (until: AbortSignal): Promise<Response> =>
+      dispatch(url, {
+        method,
+        // identity: what is counted against the limit is what is on the wire.
+        headers: { 'user-agent': userAgent, 'accept-encoding': 'identity', ...request.headers },
+        ...(request.body === undefined ? {} : { body: request.body as RequestInit['body'] & {} }),
+        redirect: 'manual',
+        signal: until,
+      }).catch(explain)
+    return { failure, explain, send, deadline: { clock, signal, ms, onTimeout } }
+  }
+
   return {
     async request(request) {
-      const { url, method, signal } = request
-      signal.throwIfAborted()
-      const target = `${method} ${withoutQuery(url)}`
-      const failure = (code: HttpError['code'], reason: string, more: { cause?: unknown; retryable?: boolean } = {}) =>
-        new HttpError({ code, message: `${target}: ${reason}`, method, url: withoutQuery(url), ...more })
-      try {
-        assertHttpsUrl(url, 'url', allowLoopbackHttp)
-      } catch {
-        throw failure('ERR_HTTP_NETWORK', 'only https URLs without credentials and fragment are used', {
-          retryable: false,
-        })
-      }
-      const limitMs = request.timeoutMs ?? timeoutMs
+      const exchange = begin(request)
       const limitBytes = request.maxBodyBytes ?? maxBodyBytes
-      const onTimeout = (): Error => failure('ERR_HTTP_TIMEOUT', `no complete answer within ${String(limitMs)} ms`)
-      return withDeadline({ clock, signal, ms: limitMs, onTimeout }, async (inner) => {
-        const explain = (error: unknown): never => {
-          const reason = networkReason(error)
-          throw failure('ERR_HTTP_NETWORK', reason.text, { cause: reason.cause })
-        }
-        const response = await dispatch(url, {
-          method,
-          // identity: what is counted against the limit is what is on the wire.
-          headers: { 'user-agent': userAgent, 'accept-encoding': 'identity', ...request.headers },
-          ...(request.body === undefined ? {} : { body: request.body as RequestInit['body'] & {} }),
-          redirect: 'manual',
-          signal: inner,
-        }).catch(explain)
-        const body = await readBody(response, limitBytes).catch(explain)
+      return withDeadline(exchange.deadline, async (inner) => {
+        const response = await exchange.send(inner)
+        const body = await readBody(response, limitBytes).catch(exchange.explain)
         if (body === undefined) {
-          throw failure('ERR_HTTP_BODY', `the answer is longer than ${String(limitBytes)} bytes`)
+          throw exchange.failure('ERR_HTTP_BODY', `the answer is longer than ${String(limitBytes)} bytes`)
         }
         await connections?.settle()
         return {
@@ -143,9 +170,27 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
           headers: Object.fromEntries(response.headers),
           body,
           text: () => body.toString('utf8'),
-          url,
+          url: request.url,
         }
       })
+    },
+    async stream(request) {
+      const exchange = begin(request)
+      // The deadline is over with the headers; what comes after them is ended by this one.
+      const late = new AbortController()
+      const both = AbortSignal.any([request.signal, late.signal])
+      const response = await withDeadline(exchange.deadline, async (inner) => {
+        const onAbort = (): void => {
+          late.abort(inner.reason)
+        }
+        inner.addEventListener('abort', onAbort, { once: true })
+        return exchange.send(both)
+      })
+      return {
+        status: response.status,
+        headers: Object.fromEntries(response.headers),
+        chunks: chunksOf(response, request.signal, exchange.explain),
+      }
     },
     async close() {
       await connections?.close()
@@ -183,6 +228,33 @@ function pooledConnections(ca: string | undefined): {
     async close() {
       await (await opened)?.agent.close()
     },
+  }
+}
+
+async function* chunksOf(
+  response: Response,
+  signal: AbortSignal,
+  explain: (error: unknown) => never,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  if (response.body === null) return
+  const reader = response.body.getReader() as ReadableStreamDefaultReader<Uint8Array>
+  // An injected fetch may have forgotten the signal by now; a read that is pending ends with the stream.
+  const onAbort = (): void => void reader.cancel().catch(() => undefined)
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    for (;;) {
+      signal.throwIfAborted()
+      const { done, value } = await reader.read().catch((error: unknown) => {
+        signal.throwIfAborted()
+        return explain(error)
+      })
+      signal.throwIfAborted()
+      if (done) return
+      yield value
+    }
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+    onAbort()
   }
 }
 

@@ -91,8 +91,12 @@ export function assertOneOf<Value extends string>(
   }
 }
 
-/** An https URL without credentials or fragment; http only to a loopback address, and only where `allowLoopbackHttp`. */
-export function assertHttpsUrl(value: unknown, option: string, allowLoopbackHttp = false): URL {
+/**
+ * An https URL without credentials or fragment.
+ *
+ * @param plainHttp - `true` also accepts http to a loopback address, `'anywhere'` to any
+ */
+export function assertHttpsUrl(value: unknown, option: string, plainHttp: boolean | 'anywhere' = false): URL {
   let url: URL
   try {
     url = new URL(String(value))
@@ -100,7 +104,8 @@ export function assertHttpsUrl(value: unknown, option: string, allowLoopbackHttp
     throw new TypeError(`"${option}" option must be an absolute https URL`)
   }
   const loopback = /^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(url.hostname)
-  const secure = url.protocol === 'https:' || (url.protocol === 'http:' && allowLoopbackHttp && loopback)
+  const plain = plainHttp === 'anywhere' || (plainHttp && loopback)
+  const secure = url.protocol === 'https:' || (url.protocol === 'http:' && plain)
   if (!secure || url.username !== '' || url.password !== '' || url.hash !== '') {
     throw new TypeError(`"${option}" option must be an https URL without credentials and fragment`)
   }
