@@ -1,8 +1,12 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'vitest'
+import type { Challenge } from '../../src/solvers/challenge-solver.js'
 import { httpResponder } from '../../src/solvers/http-responder.js'
+import { storeResponder } from '../../src/solvers/store-responder.js'
 import { webrootSolver } from '../../src/solvers/webroot.js'
+import { storeKey } from '../../src/stores/cert-store.js'
+import { memoryStore } from '../../src/stores/memory.js'
 import { operationContext } from '../../src/testing/operation-context.js'
 import { challengeSolverContract } from '../../src/testing/solver-contract.js'
 import { temporaryDirectory } from '../support/temporary-directory.js'
@@ -58,6 +62,30 @@ describe('httpResponder', () => {
             await responder.present({ ...challenge, keyAuthorization: value }, operationContext())
           },
           reopen: async () => (responder = httpResponder()),
+        }
+      },
+    },
+  )
+})
+
+describe('storeResponder', () => {
+  challengeSolverContract(
+    { describe, it },
+    {
+      level: 'strict',
+      async createSolver() {
+        const store = memoryStore()
+        const keyOf = ({ identifier, token }: Challenge) => storeKey('challenges', 'http-01', identifier.value, token)
+        return {
+          solver: storeResponder({ store }),
+          readPresented: async (challenge) => {
+            const stored = await store.get(keyOf(challenge), operationContext())
+            return stored === undefined ? [] : [Buffer.from(stored.value).toString()]
+          },
+          plantForeign: async (challenge, value) => {
+            await store.put(keyOf(challenge), Buffer.from(value), operationContext())
+          },
+          reopen: async () => storeResponder({ store }),
         }
       },
     },

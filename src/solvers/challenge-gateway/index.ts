@@ -1,0 +1,318 @@
+/**
+ * http-01 for several balancers behind one name, each with a certificate of its own.
+ *
+ * Sub-path export `'evercert/solvers/challenge-gateway'`.
+ *
+ * @module
+ */
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { isIP } from 'node:net'
+import { systemClock, type Clock } from '../../core/clock.js'
+import type { OperationContext } from '../../core/context.js'
+import { boundLogger, silentLogger, type Logger } from '../../core/logger.js'
+import { withDeadline } from '../../internal/deadline.js'
+import { createHttpClient, type FetchFunction } from '../../internal/http.js'
+import {
+  assertArray,
+  assertDuration,
+  assertMethod,
+  assertNumber,
+  assertOneOf,
+  assertOptions,
+} from '../../internal/options.js'
+import { version } from '../../internal/version.js'
+import type { ChallengeSource } from '../challenge-source.js'
+import { isKeyAuthorization, isThumbprint } from '../http-challenge.js'
+import { requestTarget } from '../http-request.js'
+import { decideGatewayRequest, type GatewayRequest } from './gateway-request.js'
+import { formatOpenChallenges, openChallengesPath, peerChallenges } from './peer-challenges.js'
+import { strictServer } from './strict-server.js'
+
+export type { ChallengeSource, OpenChallenge } from '../challenge-source.js'
+export { webrootChallenges, type WebrootChallengesOptions } from './webroot-challenges.js'
+
+/** Options of {@link challengeGateway}. */
+export interface ChallengeGatewayOptions {
+  /** What this machine has open: {@link webrootChallenges}, an `httpResponder`, or a `storeResponder` (which needs no peers). */
+  readonly challenges: ChallengeSource
+  /**
+   * The peer ports of the other gateways: IP address and port, `192.0.2.12:31080` or `[2001:db8::12]:31080`. Names are not
+   * taken, so that whoever controls DNS cannot send this gateway elsewhere. Its own address may be among them.
+   *
+   * @defaultValue none
+   */
+  readonly peers?: readonly string[] | undefined
+  /**
+   * RFC 7638 thumbprints of the accounts whose challenges are served, from every source; those of all others are not. Each
+   * gateway's is in `await issuer.account(context)`.
+   *
+   * @defaultValue all accounts
+   */
+  readonly accountThumbprints?: readonly string[] | undefined
+  /**
+   * What becomes of requests for anything else: `'redirect'` to https, or `'leave'` them to the caller.
+   *
+   * @defaultValue `'redirect'`
+   */
+  readonly elsewhere?: 'redirect' | 'leave' | undefined
+  /** Port of the redirect. @defaultValue 443 */
+  readonly httpsPort?: number | undefined
+  /**
+   * How long a peer, or `challenges`, may take, in milliseconds; CAs give up after about 10 seconds. A peer that did not
+   * answer last time is waited for half a second.
+   *
+   * @defaultValue 8_000 (8 seconds)
+   */
+  readonly timeoutMs?: number | undefined
+  /** Connections at once of each server; for one more the oldest is closed. @defaultValue 1_000 */
+  readonly maxConnections?: number | undefined
+  /** Is told when a peer falls silent, and when it is back. @defaultValue silent */
+  readonly logger?: Logger | undefined
+  /** @defaultValue the machine's clock */
+  readonly clock?: Clock | undefined
+  /** Asks the peers, instead of undici. */
+  readonly fetch?: FetchFunction | undefined
+}
+
+/** Answers http-01 for a fleet. */
+export interface ChallengeGateway {
+  /**
+   * For `node:http`, Express and Connect, on the port that the CA reaches. With `elsewhere: 'leave'` other requests go to
+   * `next`, or get a 404 where there is none.
+   */
+  readonly requestListener: (request: IncomingMessage, response: ServerResponse, next?: () => void) => void
+  /** The same for servers that speak `fetch`; `undefined`: not for it, and left to the caller. */
+  readonly fetch: (request: Request) => Promise<Response | undefined>
+  /**
+   * For the port that only peers reach: tells them what is open here, and answers for local challenges only. It never asks
+   * anybody, so that no question can go in a circle.
+   */
+  readonly peerListener: (request: IncomingMessage, response: ServerResponse) => void
+  /** A server with {@link ChallengeGateway.requestListener}; `listen(80, '::')` serves IPv4 and IPv6. Close it yourself. */
+  createServer(): Server
+  /** A server with {@link ChallengeGateway.peerListener}; listen on a private address. Close it yourself. */
+  createPeerServer(): Server
+  /** Closes the connections to the peers. */
+  close(): Promise<void>
+}
+
+/**
+ * Lets several balancers behind one name each obtain a certificate of its own: whichever of them the CA comes to answers
+ * for the one that placed the order.
+ *
+ * It looks among its own challenges, then asks all peers at once; the first valid answer wins. A peer that is down, slow or
+ * wrong costs the others nothing. Peers are asked what they have open, not for a token: a flood of unknown tokens makes no
+ * more than forty questions a second, and nothing of a request leaves the machine.
+ *
+ * @example
+ *
+ * ```ts
+ * import { challengeGateway, webrootChallenges } from 'evercert/solvers/challenge-gateway'
+ * import { webrootSolver } from 'evercert/solvers/webroot'
+ *
+ * const directory = '/var/lib/evercert/webroot'
+ * const solver = webrootSolver({ directory }) // for the issuer on this machine
+ * const gateway = challengeGateway({
+ *   challenges: webrootChallenges({ directory }),
+ *   peers: ['192.0.2.12:31080', '192.0.2.13:31080'],
+ *   accountThumbprints: ['NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs'], // of every balancer
+ * })
+ * gateway.createServer().listen(80, '::')
+ * gateway.createPeerServer().listen(31080, '192.0.2.11')
+ * ```
+ *
+ * @remarks
+ * Peers speak plain http: keep their port on a private network. A peer can make the CA believe what it likes about a name
+ * that leads to it anyway; `accountThumbprints` keeps it from doing so for an account of its own through this machine.
+ *
+ * @param options - See {@link ChallengeGatewayOptions}. Validated and copied.
+ * @throws `TypeError` if an option is missing, unknown or wrong.
+ *
+ * @see {@link https://www.rfc-editor.org/rfc/rfc8555.html#section-8.3 | RFC 8555 section 8.3, HTTP Challenge}
+ */
+export function challengeGateway(options: ChallengeGatewayOptions): ChallengeGateway {
+  assertOptions(options, optionNames, 'challengeGateway')
+  const { challenges, elsewhere = 'redirect', httpsPort = 443, timeoutMs = 8_000, maxConnections = 1_000 } = options
+  for (const method of ['findChallenge', 'listChallenges']) assertMethod(challenges, method, 'challenges')
+  assertOneOf(elsewhere, 'elsewhere', ['redirect', 'leave'])
+  assertNumber(httpsPort, 'httpsPort', { min: 1, max: 65_535, integer: true })
+  assertDuration(timeoutMs, 'timeoutMs')
+  assertNumber(maxConnections, 'maxConnections', { min: 1, max: 100_000, integer: true })
+  const thumbprints = parseThumbprints(options.accountThumbprints)
+  const clock = options.clock ?? systemClock
+  const logger = boundLogger(options.logger ?? silentLogger, { solver: 'challenge-gateway' })
+  const http = createHttpClient({
+    clock,
+    userAgent: `evercert/${version}`,
+    fetch: options.fetch,
+    timeoutMs,
+    allowHttp: true,
+  })
+  const peers = parsePeers(options.peers ?? []).map((origin) =>
+    peerChallenges({ origin, http, clock, logger, timeoutMs }),
+  )
+  const redirectTo = elsewhere === 'redirect' ? httpsPort : undefined
+
+  const served = (keyAuthorization: string | undefined, token: string): string | undefined => {
+    if (keyAuthorization === undefined || !isKeyAuthorization(keyAuthorization, token)) return undefined
+    if (thumbprints?.has(keyAuthorization.slice(token.length + 1)) === false) {
+      logger.warn('challenge of a foreign account is not served', { token })
+      return undefined
+    }
+    return keyAuthorization
+  }
+
+  /** A source that hangs, as a store may, must not hang the request. */
+  const bounded = <Result>(
+    signal: AbortSignal,
+    run: (context: OperationContext) => Promise<Result>,
+  ): Promise<Result> => {
+    const onTimeout = (): Error => new Error(`no answer within ${String(timeoutMs)} ms`)
+    return withDeadline({ clock, signal, ms: timeoutMs, onTimeout }, (inner) => run({ signal: inner, clock, logger }))
+  }
+
+  const findHere = async (host: string, token: string, signal: AbortSignal): Promise<string | undefined> => {
+    try {
+      return served(await bounded(signal, (context) => challenges.findChallenge(host, token, context)), token)
+    } catch (error) {
+      if (!signal.aborted) logger.error('challenges of this machine cannot be read', { error })
+      return undefined
+    }
+  }
+
+  const find = async (host: string, token: string, signal: AbortSignal): Promise<string | undefined> => {
+    const here = await findHere(host, token, signal)
+    if (here !== undefined || peers.length === 0) return here
+    return firstFound(peers.map(async (peer) => served(await peer.find(host, token, signal), token)))
+  }
+
+  const answer = async (
+    request: GatewayRequest,
+    lookUp: typeof find,
+    port: number | undefined,
+    signal: AbortSignal,
+  ): Promise<Answer | undefined> => {
+    const decision = decideGatewayRequest(request, port)
+    switch (decision.action) {
+      case 'leave':
+        return undefined
+      case 'refuse':
+        return { status: decision.status, headers: decision.status === 405 ? { allow: 'GET, HEAD' } : {}, body: '' }
+      case 'redirect':
+        return { status: decision.status, headers: { location: decision.location }, body: '' }
+      case 'look-up': {
+        const body = await lookUp(decision.host, decision.token, signal)
+        if (body === undefined) return { status: 404, headers: {}, body: '' }
+        return { status: 200, headers: { 'content-type': 'application/octet-stream' }, body }
+      }
+    }
+  }
+
+  const listen =
+    (run: (request: GatewayRequest, signal: AbortSignal) => Promise<Answer | undefined>) =>
+    (request: IncomingMessage, response: ServerResponse, next?: () => void): void => {
+      const gone = new AbortController()
+      response.once('close', () => {
+        gone.abort(new Error('the client has gone'))
+      })
+      const method = request.method ?? ''
+      run({ method, ...requestTarget(request) }, gone.signal).then(
+        (answered) => {
+          if (response.destroyed) return
+          if (answered === undefined && next !== undefined) next()
+          else send(response, method, answered ?? { status: 404, headers: {}, body: '' })
+        },
+        (error: unknown) => {
+          if (gone.signal.aborted) return
+          logger.error('request failed', { error })
+          send(response, method, { status: 500, headers: {}, body: '' })
+        },
+      )
+    }
+
+  const requestListener = listen((request, signal) => answer(request, find, redirectTo, signal))
+
+  const listOpen = async (method: string, signal: AbortSignal): Promise<Answer> => {
+    if (method !== 'GET' && method !== 'HEAD') return { status: 405, headers: { allow: 'GET, HEAD' }, body: '' }
+    const open = await bounded(signal, (context) => challenges.listChallenges(context))
+    return { status: 200, headers: { 'content-type': 'application/json' }, body: formatOpenChallenges(open) }
+  }
+  const peerListener = listen(async (request, signal) =>
+    request.path === openChallengesPath
+      ? listOpen(request.method, signal)
+      : answer(request, findHere, undefined, signal),
+  )
+
+  return {
+    requestListener,
+    async fetch(request) {
+      const { host, pathname, search } = new URL(request.url)
+      const { method, signal } = request
+      const answered = await answer({ method, authority: host, path: pathname + search }, find, redirectTo, signal)
+      if (answered === undefined) return undefined
+      const { status, headers, body } = withCommonHeaders(answered)
+      return new Response(method === 'HEAD' ? null : body, { status, headers })
+    },
+    peerListener: (request, response) => {
+      peerListener(request, response)
+    },
+    createServer: () => strictServer(requestListener, maxConnections),
+    createPeerServer: () => strictServer(peerListener, maxConnections),
+    close: () => http.close(),
+  }
+}
+
+interface Answer {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string
+}
+
+function withCommonHeaders({ status, headers, body }: Answer): Answer {
+  const common = { 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' }
+  return { status, headers: { ...common, ...headers, 'content-length': String(Buffer.byteLength(body)) }, body }
+}
+
+function send(response: ServerResponse, method: string, answer: Answer): void {
+  const { status, headers, body } = withCommonHeaders(answer)
+  response.writeHead(status, headers).end(method === 'HEAD' ? '' : body)
+}
+
+/** The first value that is not `undefined`; `undefined` when there is none. Nobody waits for the others. */
+async function firstFound<Value>(searches: readonly Promise<Value | undefined>[]): Promise<Value | undefined> {
+  const found = searches.map(async (search) => (await search) ?? Promise.reject(new Error('not found')))
+  return Promise.any(found).catch(() => undefined)
+}
+
+function parsePeers(peers: readonly string[]): readonly string[] {
+  assertArray(peers, 'peers')
+  return peers.map((peer) => {
+    const [, six, four, port] = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):(\d{1,5})$/.exec(peer) ?? []
+    if (isIP(six ?? four ?? '') === 0 || !(Number(port) >= 1 && Number(port) <= 65_535)) {
+      throw new TypeError(`"peers" option must hold IP addresses with ports, as 192.0.2.12:31080, got ${peer}`)
+    }
+    return `http://${peer}`
+  })
+}
+
+function parseThumbprints(thumbprints: readonly string[] | undefined): ReadonlySet<string> | undefined {
+  if (thumbprints === undefined) return undefined
+  assertArray(thumbprints, 'accountThumbprints')
+  if (thumbprints.length === 0 || !thumbprints.every((thumbprint) => isThumbprint(thumbprint))) {
+    throw new TypeError('"accountThumbprints" option must be a non-empty list of RFC 7638 thumbprints (43 characters)')
+  }
+  return new Set(thumbprints)
+}
+
+const optionNames = [
+  'challenges',
+  'peers',
+  'accountThumbprints',
+  'elsewhere',
+  'httpsPort',
+  'timeoutMs',
+  'maxConnections',
+  'logger',
+  'clock',
+  'fetch',
+] as const

@@ -1,0 +1,116 @@
+/**
+ * The open challenges of another gateway.
+ *
+ * A peer is asked what it has open, not for a token: then a thousand guessed tokens cost what one costs, a dead peer holds
+ * up one question instead of a thousand, and nothing a client sends travels on.
+ *
+ * @module
+ */
+import type { Clock } from '../../core/clock.js'
+import type { Logger } from '../../core/logger.js'
+import { coalesce } from '../../internal/coalesce.js'
+import { withDeadline } from '../../internal/deadline.js'
+import type { HttpClient } from '../../internal/http.js'
+import type { OpenChallenge } from '../challenge-source.js'
+import { isChallengeToken, isKeyAuthorization } from '../http-challenge.js'
+
+/** Where a gateway tells its peers what it has open. */
+export const openChallengesPath = '/open-challenges'
+/** About five thousand challenges. */
+export const largestListBytes = 1_048_576
+/** At most forty questions a second, however many ask. */
+const paceMs = 25
+/** A peer that did not answer last time is given this long: it may be back. */
+const suspectMs = 500
+
+/** Parts of {@link peerChallenges}. */
+export interface PeerOptions {
+  /** `http://192.0.2.12:31080` */
+  readonly origin: string
+  readonly http: HttpClient
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly timeoutMs: number
+}
+
+/** One peer. */
+export interface PeerChallenges {
+  /** The key authorization it has open for a host and token; `undefined` also when it is away. Rejects only on abort. */
+  find(host: string, token: string, signal: AbortSignal): Promise<string | undefined>
+}
+
+/** Makes a {@link PeerChallenges}. */
+export function peerChallenges({ origin, http, clock, logger, timeoutMs }: PeerOptions): PeerChallenges {
+  // The question is everybody's: it ends by its deadline, not because one of them has gone.
+  const { signal: unaborted } = new AbortController()
+  let failing = false
+  let askedAt = Number.NEGATIVE_INFINITY
+
+  const ask = coalesce(async (): Promise<ReadonlyMap<string, string>> => {
+    const wait = Math.min(paceMs, askedAt + paceMs - clock.now())
+    if (wait > 0) await clock.sleep(wait)
+    askedAt = clock.now()
+    try {
+      const response = await http.request({
+        url: origin + openChallengesPath,
+        method: 'GET',
+        signal: unaborted,
+        timeoutMs,
+        maxBodyBytes: largestListBytes,
+      })
+      if (response.status !== 200) throw new Error(`status ${String(response.status)}`)
+      const open = parseOpenChallenges(response.text())
+      if (failing) logger.info('peer answers again', { peer: origin })
+      failing = false
+      return open
+    } catch (error) {
+      if (!failing) logger.warn('peer does not answer', { peer: origin, error })
+      failing = true
+      return new Map()
+    }
+  })
+
+  return {
+    async find(host, token, signal) {
+      const late = new Error('late')
+      try {
+        const ms = failing ? suspectMs : timeoutMs + paceMs
+        const open = await withDeadline({ clock, signal, ms, onTimeout: () => late }, () => ask())
+        return open.get(`${host}/${token}`) ?? open.get(`/${token}`)
+      } catch (error) {
+        if (error !== late) throw error
+        return undefined
+      }
+    },
+  }
+}
+
+/** Writes what {@link parseOpenChallenges} reads; what would not fit is left out. */
+export function formatOpenChallenges(challenges: readonly OpenChallenge[]): string {
+  let room = largestListBytes - 100
+  const fitting = challenges.filter(({ host = '', token, keyAuthorization }) => {
+    room -= host.length + token.length + keyAuthorization.length + 60
+    return room > 0
+  })
+  return JSON.stringify({ challenges: fitting })
+}
+
+/** By `host/token`, `/token` where any host will do. Entries that are none are passed over. */
+export function parseOpenChallenges(text: string): ReadonlyMap<string, string> {
+  const document: unknown = JSON.parse(text)
+  const list: unknown = (document as { readonly challenges?: unknown } | null)?.challenges
+  if (!Array.isArray(list)) throw new Error('not a list of challenges')
+  return new Map(
+    list.flatMap((entry: unknown): [string, string][] => {
+      const { host = '', token, keyAuthorization } = (entry ?? {}) as Readonly<Record<string, unknown>>
+      const sound =
+        typeof host === 'string' &&
+        /^[a-z0-9._:-]{0,253}$/.test(host) &&
+        typeof token === 'string' &&
+        isChallengeToken(token) &&
+        typeof keyAuthorization === 'string' &&
+        isKeyAuthorization(keyAuthorization, token)
+      return sound ? [[`${host}/${token}`, keyAuthorization]] : []
+    }),
+  )
+}
