@@ -92,7 +92,7 @@ export interface ChallengeGateway {
   createServer(): Server
   /** A server with {@link ChallengeGateway.peerListener}; listen on a private address. Close it yourself. */
   createPeerServer(): Server
-  /** Closes the connections to the peers. */
+  /** Ends questions to peers that are under way, and closes the connections. */
   close(): Promise<void>
 }
 
@@ -148,8 +148,9 @@ export function challengeGateway(options: ChallengeGatewayOptions): ChallengeGat
     timeoutMs,
     allowHttp: true,
   })
+  const closed = new AbortController()
   const peers = parsePeers(options.peers ?? []).map((origin) =>
-    peerChallenges({ origin, http, clock, logger, timeoutMs }),
+    peerChallenges({ origin, http, clock, logger, timeoutMs, closed: closed.signal }),
   )
   const redirectTo = elsewhere === 'redirect' ? httpsPort : undefined
 
@@ -258,7 +259,10 @@ export function challengeGateway(options: ChallengeGatewayOptions): ChallengeGat
     },
     createServer: () => strictServer(requestListener, maxConnections),
     createPeerServer: () => strictServer(peerListener, maxConnections),
-    close: () => http.close(),
+    async close() {
+      closed.abort(new Error('the gateway was closed'))
+      await http.close()
+    },
   }
 }
 

@@ -31,6 +31,8 @@ export interface PeerOptions {
   readonly clock: Clock
   readonly logger: Logger
   readonly timeoutMs: number
+  /** Ends the questions that are under way when the gateway is closed. */
+  readonly closed: AbortSignal
 }
 
 /** One peer. */
@@ -40,9 +42,7 @@ export interface PeerChallenges {
 }
 
 /** Makes a {@link PeerChallenges}. */
-export function peerChallenges({ origin, http, clock, logger, timeoutMs }: PeerOptions): PeerChallenges {
-  // The question is everybody's: it ends by its deadline, not because one of them has gone.
-  const { signal: unaborted } = new AbortController()
+export function peerChallenges({ origin, http, clock, logger, timeoutMs, closed }: PeerOptions): PeerChallenges {
   let failing = false
   let askedAt = Number.NEGATIVE_INFINITY
 
@@ -54,7 +54,8 @@ export function peerChallenges({ origin, http, clock, logger, timeoutMs }: PeerO
       const response = await http.request({
         url: origin + openChallengesPath,
         method: 'GET',
-        signal: unaborted,
+        // The question is everybody's: it does not end because one of them has gone.
+        signal: closed,
         timeoutMs,
         maxBodyBytes: largestListBytes,
       })
@@ -64,7 +65,7 @@ export function peerChallenges({ origin, http, clock, logger, timeoutMs }: PeerO
       failing = false
       return open
     } catch (error) {
-      if (!failing) logger.warn('peer does not answer', { peer: origin, error })
+      if (!failing && !closed.aborted) logger.warn('peer does not answer', { peer: origin, error })
       failing = true
       return new Map()
     }

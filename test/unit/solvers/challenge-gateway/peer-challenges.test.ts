@@ -78,8 +78,8 @@ function scriptedPeer(timeoutMs = 8_000) {
       }),
     close: () => Promise.resolve(),
   } as HttpClient
-  const peer = peerChallenges({ origin: 'http://192.0.2.12:31080', http, clock, logger, timeoutMs })
   const { signal } = new AbortController()
+  const peer = peerChallenges({ origin: 'http://192.0.2.12:31080', http, clock, logger, timeoutMs, closed: signal })
   return { clock, logger, asked, find: (token: string) => peer.find('www.example.com', token, signal) }
 }
 
