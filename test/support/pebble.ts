@@ -34,6 +34,8 @@ export interface PebbleOptions {
   readonly httpPort?: number | undefined
   /** Where tls-alpn-01 is validated. @defaultValue the responder of challtestsrv */
   readonly tlsPort?: number | undefined
+  /** Where Pebble's own endpoints, and the DNS of challtestsrv, are reached. @defaultValue '127.0.0.1' */
+  readonly listenAddress?: string | undefined
   /** External account binding keys: key id to base64url MAC key. */
   readonly eabKeys?: Readonly<Record<string, string>> | undefined
   /** @defaultValue false */
@@ -91,10 +93,11 @@ export interface Pebble {
 }
 
 export async function startPebble(options: PebbleOptions = {}): Promise<Pebble> {
+  const { listenAddress = '127.0.0.1' } = options
   const [directory, certificate, challtestsrv] = await Promise.all([
     temporaryDirectory(),
-    loopbackCertificate(),
-    startChallengeTestServer(),
+    loopbackCertificate(listenAddress),
+    startChallengeTestServer({ dnsAddress: listenAddress }),
   ])
   const stopDependencies = async (): Promise<void> => {
     await challtestsrv.stop()
@@ -108,8 +111,8 @@ export async function startPebble(options: PebbleOptions = {}): Promise<Pebble> 
 
   const launch = async (port: number, managementPort: number) => {
     const config = {
-      listenAddress: `127.0.0.1:${port}`,
-      managementListenAddress: `127.0.0.1:${managementPort}`,
+      listenAddress: `${listenAddress}:${port}`,
+      managementListenAddress: `${listenAddress}:${managementPort}`,
       certificate: certificatePath,
       privateKey: privateKeyPath,
       httpPort,
@@ -126,17 +129,21 @@ export async function startPebble(options: PebbleOptions = {}): Promise<Pebble> 
     const server = await spawnServer({
       command: requireServer('pebble'),
       args: [
-        ...['-config', configPath, '-dnsserver', `127.0.0.1:${challtestsrv.dnsPort}`],
+        ...['-config', configPath, '-dnsserver', `${listenAddress}:${challtestsrv.dnsPort}`],
         `-strict=${String(options.strict ?? true)}`,
       ],
       env: environment(options),
-      ready: [{ port }, { port: managementPort }],
+      ready: [port, managementPort].map((each) => ({ port: each, host: listenAddress })),
       onLine: (line) => {
         const call = /^Pebble \S+ \S+ (\w+ \S+) -> calling handler/.exec(line)?.[1]
         if (call !== undefined) requestCounts[call] = (requestCounts[call] ?? 0) + 1
       },
     })
-    return { server, origin: `https://127.0.0.1:${port}`, managementUrl: `https://127.0.0.1:${managementPort}` }
+    return {
+      server,
+      origin: `https://${listenAddress}:${port}`,
+      managementUrl: `https://${listenAddress}:${managementPort}`,
+    }
   }
 
   let launched: Awaited<ReturnType<typeof launch>>
