@@ -85,10 +85,11 @@ export async function startFleet(): Promise<Fleet> {
       ACME_CA: caFile,
       DNS_SERVERS: `${network.ipv4}:${pebble.challtestsrv.dnsPort}`,
     }
-    const balancers = [one, two, three].map((namespace, index) =>
+    const made = [one, two, three].map((namespace, index) =>
       balancer(namespace, join(work.path, `balancer-${index + 1}`), settings),
-    ) as unknown as Fleet['balancers']
-    for (const each of balancers) await each.prepare()
+    )
+    for (const each of made) await each.prepare()
+    const balancers = made as readonly Balancer[] as Fleet['balancers']
     return {
       network,
       pebble,

@@ -45,9 +45,11 @@ export async function createNetwork(count: number): Promise<Network> {
   const id = `ec${String(process.pid)}`
   const bridge = `${id}b`
   const prefix4 = await freeNetwork()
-  const prefix6 = `fd${randomBytes(5)
-    .toString('hex')
-    .replace(/^(..)(....)(....)$/, '$1:$2:$3')}:1`
+  const [fd1 = '', fd2 = '', fd3 = ''] =
+    randomBytes(5)
+      .toString('hex')
+      .match(/^..|.{4}/g) ?? []
+  const canonical = (ipv6: string): string => new URL(`http://[${ipv6}]`).hostname.slice(1, -1)
   const address = (host: number) => ({
     ipv4: `${prefix4}.${String(host)}`,
     ipv6: canonical(`fd${fd1}:${fd2}:${fd3}:1::${host.toString(16)}`),
