@@ -6,30 +6,30 @@
  * @module
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
-import { isIP } from 'node:net'
 import { systemClock, type Clock } from '../../core/clock.js'
 import type { OperationContext } from '../../core/context.js'
 import { boundLogger, silentLogger, type Logger } from '../../core/logger.js'
+import { coalesce } from '../../internal/coalesce.js'
 import { withDeadline } from '../../internal/deadline.js'
 import { createHttpClient, type FetchFunction } from '../../internal/http.js'
-import {
-  assertArray,
-  assertDuration,
-  assertMethod,
-  assertNumber,
-  assertOneOf,
-  assertOptions,
-} from '../../internal/options.js'
+import { assertDuration, assertMethod, assertNumber, assertOneOf, assertOptions } from '../../internal/options.js'
 import { version } from '../../internal/version.js'
 import type { ChallengeSource } from '../challenge-source.js'
-import { isKeyAuthorization, isThumbprint } from '../http-challenge.js'
+import { isKeyAuthorization } from '../http-challenge.js'
 import { requestTarget } from '../http-request.js'
+import { atMostEvery } from './at-most-every.js'
+import { parsePeers, parseThumbprints } from './fleet-options.js'
 import { decideGatewayRequest, type GatewayRequest } from './gateway-request.js'
 import { formatOpenChallenges, openChallengesPath, peerChallenges } from './peer-challenges.js'
 import { strictServer } from './strict-server.js'
 
 export type { ChallengeSource, OpenChallenge } from '../challenge-source.js'
 export { webrootChallenges, type WebrootChallengesOptions } from './webroot-challenges.js'
+
+/** What goes wrong with every request is logged this often. */
+const logPaceMs = 10_000
+/** How long the challenges of this machine are looked through before the peers are asked as well. */
+const headStartMs = 250
 
 /** Options of {@link challengeGateway}. */
 export interface ChallengeGatewayOptions {
@@ -154,10 +154,21 @@ export function challengeGateway(options: ChallengeGatewayOptions): ChallengeGat
   )
   const redirectTo = elsewhere === 'redirect' ? httpsPort : undefined
 
+  /** Whoever guesses tokens must not fill the log. */
+  const sayForeign = atMostEvery(logPaceMs, clock, (token: string) => {
+    logger.warn('challenge of a foreign account is not served', { token })
+  })
+  const sayUnreadable = atMostEvery(logPaceMs, clock, (error: unknown) => {
+    logger.error('challenges of this machine cannot be read', { error })
+  })
+  const sayFailed = atMostEvery(logPaceMs, clock, (error: unknown) => {
+    logger.error('request failed', { error })
+  })
+
   const served = (keyAuthorization: string | undefined, token: string): string | undefined => {
     if (keyAuthorization === undefined || !isKeyAuthorization(keyAuthorization, token)) return undefined
     if (thumbprints?.has(keyAuthorization.slice(token.length + 1)) === false) {
-      logger.warn('challenge of a foreign account is not served', { token })
+      sayForeign(token)
       return undefined
     }
     return keyAuthorization
@@ -176,15 +187,33 @@ export function challengeGateway(options: ChallengeGatewayOptions): ChallengeGat
     try {
       return served(await bounded(signal, (context) => challenges.findChallenge(host, token, context)), token)
     } catch (error) {
-      if (!signal.aborted) logger.error('challenges of this machine cannot be read', { error })
+      if (!signal.aborted) sayUnreadable(error)
+      return undefined
+    }
+  }
+
+  const findAtPeers = async (host: string, token: string, signal: AbortSignal): Promise<string | undefined> => {
+    const late = new Error('late')
+    const asked = { clock, signal, ms: timeoutMs, onTimeout: () => late }
+    try {
+      return await withDeadline(asked, () =>
+        firstFound(peers.map(async (peer) => served(await peer.find(host, token), token))),
+      )
+    } catch (error) {
+      if (error !== late) throw error
       return undefined
     }
   }
 
   const find = async (host: string, token: string, signal: AbortSignal): Promise<string | undefined> => {
-    const here = await findHere(host, token, signal)
-    if (here !== undefined || peers.length === 0) return here
-    return firstFound(peers.map(async (peer) => served(await peer.find(host, token, signal), token)))
+    const here = findHere(host, token, signal)
+    if (peers.length === 0) return here
+    // What is found here needs no question; a disk that hangs must not keep the peers from being asked.
+    const ended = new AbortController()
+    const headStart = clock.sleep(headStartMs, { signal: ended.signal }).catch(() => undefined)
+    const found = await Promise.race([here, headStart])
+    ended.abort()
+    return found ?? firstFound([here, findAtPeers(host, token, signal)])
   }
 
   const answer = async (
@@ -225,7 +254,7 @@ export function challengeGateway(options: ChallengeGatewayOptions): ChallengeGat
         },
         (error: unknown) => {
           if (gone.signal.aborted) return
-          logger.error('request failed', { error })
+          sayFailed(error)
           send(response, method, { status: 500, headers: {}, body: '' })
         },
       )
@@ -233,10 +262,13 @@ export function challengeGateway(options: ChallengeGatewayOptions): ChallengeGat
 
   const requestListener = listen((request, signal) => answer(request, find, redirectTo, signal))
 
+  // A directory is read once for all who ask meanwhile.
+  const list = coalesce(async () =>
+    formatOpenChallenges(await bounded(closed.signal, (context) => challenges.listChallenges(context))),
+  )
   const listOpen = async (method: string, signal: AbortSignal): Promise<Answer> => {
     if (method !== 'GET' && method !== 'HEAD') return { status: 405, headers: { allow: 'GET, HEAD' }, body: '' }
-    const open = await bounded(signal, (context) => challenges.listChallenges(context))
-    return { status: 200, headers: { 'content-type': 'application/json' }, body: formatOpenChallenges(open) }
+    return { status: 200, headers: { 'content-type': 'application/json' }, body: await list(signal) }
   }
   const peerListener = listen(async (request, signal) =>
     request.path === openChallengesPath
@@ -286,26 +318,6 @@ function send(response: ServerResponse, method: string, answer: Answer): void {
 async function firstFound<Value>(searches: readonly Promise<Value | undefined>[]): Promise<Value | undefined> {
   const found = searches.map(async (search) => (await search) ?? Promise.reject(new Error('not found')))
   return Promise.any(found).catch(() => undefined)
-}
-
-function parsePeers(peers: readonly string[]): readonly string[] {
-  assertArray(peers, 'peers')
-  return peers.map((peer) => {
-    const [, six, four, port] = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):(\d{1,5})$/.exec(peer) ?? []
-    if (isIP(six ?? four ?? '') === 0 || !(Number(port) >= 1 && Number(port) <= 65_535)) {
-      throw new TypeError(`"peers" option must hold IP addresses with ports, as 192.0.2.12:31080, got ${peer}`)
-    }
-    return `http://${peer}`
-  })
-}
-
-function parseThumbprints(thumbprints: readonly string[] | undefined): ReadonlySet<string> | undefined {
-  if (thumbprints === undefined) return undefined
-  assertArray(thumbprints, 'accountThumbprints')
-  if (thumbprints.length === 0 || !thumbprints.every((thumbprint) => isThumbprint(thumbprint))) {
-    throw new TypeError('"accountThumbprints" option must be a non-empty list of RFC 7638 thumbprints (43 characters)')
-  }
-  return new Set(thumbprints)
 }
 
 const optionNames = [

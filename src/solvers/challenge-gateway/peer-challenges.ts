@@ -9,7 +9,6 @@
 import type { Clock } from '../../core/clock.js'
 import type { Logger } from '../../core/logger.js'
 import { coalesce } from '../../internal/coalesce.js'
-import { withDeadline } from '../../internal/deadline.js'
 import type { HttpClient } from '../../internal/http.js'
 import type { OpenChallenge } from '../challenge-source.js'
 import { isChallengeToken, isKeyAuthorization } from '../http-challenge.js'
@@ -18,8 +17,10 @@ import { isChallengeToken, isKeyAuthorization } from '../http-challenge.js'
 export const openChallengesPath = '/open-challenges'
 /** About five thousand challenges. */
 export const largestListBytes = 1_048_576
-/** At most forty questions a second, however many ask. */
-const paceMs = 25
+/** At most forty questions a second, however many ask... */
+const shortestPaceMs = 25
+/** ...and fewer when lists are long: about ten megabytes a second are read. */
+const bytesPerMs = 10_000
 /** A peer that did not answer last time is given this long: it may be back. */
 const suspectMs = 500
 
@@ -37,16 +38,31 @@ export interface PeerOptions {
 
 /** One peer. */
 export interface PeerChallenges {
-  /** The key authorization it has open for a host and token; `undefined` also when it is away. Rejects only on abort. */
-  find(host: string, token: string, signal: AbortSignal): Promise<string | undefined>
+  /** The key authorization it has open for a host and token; `undefined` also when it is away. Never rejects. */
+  find(host: string, token: string): Promise<string | undefined>
 }
+
+type OpenList = ReadonlyMap<string, string>
+
+const nothing: OpenList = new Map()
 
 /** Makes a {@link PeerChallenges}. */
 export function peerChallenges({ origin, http, clock, logger, timeoutMs, closed }: PeerOptions): PeerChallenges {
   let failing = false
   let askedAt = Number.NEGATIVE_INFINITY
+  let paceMs = shortestPaceMs
+  /** The list that is on its way, for as long as anybody is to wait for it. */
+  let underWay: Promise<OpenList> | undefined
 
-  const ask = coalesce(async (): Promise<ReadonlyMap<string, string>> => {
+  const ask = coalesce(() => {
+    const question = askPeer().finally(() => {
+      underWay = undefined
+    })
+    underWay = failing ? withoutMuchPatience(question) : question
+    return question
+  })
+
+  async function askPeer(): Promise<OpenList> {
     const wait = Math.min(paceMs, askedAt + paceMs - clock.now())
     if (wait > 0) await clock.sleep(wait)
     askedAt = clock.now()
@@ -60,6 +76,7 @@ export function peerChallenges({ origin, http, clock, logger, timeoutMs, closed 
         maxBodyBytes: largestListBytes,
       })
       if (response.status !== 200) throw new Error(`status ${String(response.status)}`)
+      paceMs = Math.max(shortestPaceMs, response.body.length / bytesPerMs)
       const open = parseOpenChallenges(response.text())
       if (failing) logger.info('peer answers again', { peer: origin })
       failing = false
@@ -67,21 +84,33 @@ export function peerChallenges({ origin, http, clock, logger, timeoutMs, closed 
     } catch (error) {
       if (!failing && !closed.aborted) logger.warn('peer does not answer', { peer: origin, error })
       failing = true
-      return new Map()
+      return nothing
     }
-  })
+  }
+
+  /** The question goes on without those who gave up: a peer that is merely slow is to be heard again. */
+  async function withoutMuchPatience(question: Promise<OpenList>): Promise<OpenList> {
+    const answered = new AbortController()
+    const gaveUp = clock.sleep(suspectMs, { signal: answered.signal }).then(
+      () => nothing,
+      () => nothing,
+    )
+    try {
+      return await Promise.race([question, gaveUp])
+    } finally {
+      answered.abort()
+    }
+  }
 
   return {
-    async find(host, token, signal) {
-      const late = new Error('late')
-      try {
-        const ms = failing ? suspectMs : timeoutMs + paceMs
-        const open = await withDeadline({ clock, signal, ms, onTimeout: () => late }, () => ask())
-        return open.get(`${host}/${token}`) ?? open.get(`/${token}`)
-      } catch (error) {
-        if (error !== late) throw error
-        return undefined
-      }
+    async find(host, token) {
+      const pick = (open: OpenList): string | undefined => open.get(`${host}/${token}`) ?? open.get(`/${token}`)
+      const earlier = underWay
+      const later = ask()
+      if (earlier === undefined) return pick(await (underWay ?? later))
+      // What a list names that was asked for before is no less open, and a slow peer is not waited for twice.
+      const found = pick(await earlier)
+      return found !== undefined || failing ? found : pick(await later)
     },
   }
 }

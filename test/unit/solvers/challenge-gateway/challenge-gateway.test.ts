@@ -135,6 +135,34 @@ describe('a gateway', () => {
     expect(logger.entries.map(({ message }) => message)).toContain('challenge of a foreign account is not served')
   })
 
+  it('asks its peers when its own challenges hang', async () => {
+    const two = await balancer()
+    await two.responder.present(challenge, context)
+    const hanging: ChallengeSource = {
+      findChallenge: () => new Promise(() => undefined),
+      listChallenges: () => Promise.resolve([]),
+    }
+    const port = await listening(gatewayOf({ challenges: hanging, peers: [two.peer] }).createServer())
+    expect((await ask(port, challenge.path)).body).toBe(challenge.keyAuthorization)
+  })
+
+  it('logs what goes wrong with every request once in a while', async () => {
+    const logger = recordingLogger()
+    const broken: ChallengeSource = {
+      findChallenge: () => Promise.reject(new Error('EIO')),
+      listChallenges: () => Promise.resolve([]),
+    }
+    const port = await listening(gatewayOf({ challenges: broken, logger }).createServer())
+    for (let count = 0; count < 5; count += 1) await ask(port, challenge.path)
+    const foreign = await balancer([], { accountThumbprints: ['A'.repeat(43)], logger })
+    await foreign.responder.present(challenge, context)
+    for (let count = 0; count < 5; count += 1) expect((await ask(foreign.port, challenge.path)).status).toBe(404)
+    expect(logger.entries.map(({ message }) => message)).toEqual([
+      'challenges of this machine cannot be read',
+      'challenge of a foreign account is not served',
+    ])
+  })
+
   it('does not fail when its own challenges cannot be read', async () => {
     const logger = recordingLogger()
     const two = await balancer()
@@ -171,6 +199,22 @@ describe('the port for peers', () => {
     gateways.unshift(gateways[0]!)
     expect((await ask(gateways[1]!.port, '/.well-known/acme-challenge/unknown')).status).toBe(404)
     expect(asked).toEqual(['/open-challenges', '/open-challenges', '/open-challenges'])
+  })
+
+  it('reads its challenges once for all who ask meanwhile', async () => {
+    let reads = 0
+    const slow: ChallengeSource = {
+      findChallenge: () => Promise.resolve(undefined),
+      async listChallenges() {
+        reads += 1
+        await new Promise((resolve) => setTimeout(resolve, 50))
+        return []
+      },
+    }
+    const port = await listening(gatewayOf({ challenges: slow }).createPeerServer())
+    const lists = await Promise.all(Array.from({ length: 20 }, () => ask(port, '/open-challenges')))
+    expect(lists.map(({ body }) => body)).toEqual(lists.map(() => '{"challenges":[]}'))
+    expect(reads).toBeLessThan(6)
   })
 
   it('serves local challenges, for a person with curl, and nothing else', async () => {
@@ -249,6 +293,26 @@ describe('the server', () => {
     }
     expect((await ask(port, challenge.path)).status).toBe(200)
     await Promise.all(held.slice(0, 20).map(async (socket) => socket.closed || once(socket, 'close')))
+  })
+
+  it('takes no endless row of requests on one connection', async () => {
+    const looked = new Set<string>()
+    const hanging: ChallengeSource = {
+      findChallenge(_host, token) {
+        looked.add(token)
+        return new Promise(() => undefined)
+      },
+      listChallenges: () => Promise.resolve([]),
+    }
+    const port = await listening(gatewayOf({ challenges: hanging }).createServer())
+    const socket = connect(port, '127.0.0.1')
+    socket.on('error', () => undefined)
+    const closed = once(socket, 'close')
+    for (let count = 0; count < 100; count += 1) {
+      socket.write(`GET /.well-known/acme-challenge/t${String(count)} HTTP/1.1\r\nHost: www.example.com\r\n\r\n`)
+    }
+    await closed
+    expect(looked.size).toBe(10)
   })
 
   it('refuses large headers, and does not keep a connection that sends a body', async () => {

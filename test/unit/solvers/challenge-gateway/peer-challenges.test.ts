@@ -80,7 +80,7 @@ function scriptedPeer(timeoutMs = 8_000) {
   } as HttpClient
   const { signal } = new AbortController()
   const peer = peerChallenges({ origin: 'http://192.0.2.12:31080', http, clock, logger, timeoutMs, closed: signal })
-  return { clock, logger, asked, find: (token: string) => peer.find('www.example.com', token, signal) }
+  return { clock, logger, asked, find: (token: string) => peer.find('www.example.com', token) }
 }
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
@@ -145,6 +145,53 @@ describe('a peer', () => {
     asked[2]!.answer([open('one')])
     expect(await third).toBe(`one.${thumbprint}`)
     expect(logger.entries.map(({ message }) => message)).toEqual(['peer does not answer', 'peer answers again'])
+  })
+
+  it('that is slow is waited for once, when the list on its way names the token', async () => {
+    const { asked, find, clock } = scriptedPeer()
+    const guessed = find('guess')
+    await clock.advance(1_000)
+    const found = find('one')
+    await clock.advance(4_000)
+    asked[0]!.answer([open('one')])
+    expect(await found).toBe(`one.${thumbprint}`)
+    await clock.advance(25)
+    asked[1]?.answer([])
+    expect(await guessed).toBeUndefined()
+  })
+
+  it('that is known to be away is waited for by nobody while a question hangs', async () => {
+    const { asked, find, clock } = scriptedPeer()
+    const first = find('one')
+    asked[0]!.fail(new Error('refused'))
+    await first
+    const second = find('one')
+    await clock.advance(25 + 500)
+    expect(await second).toBeUndefined()
+    // The question goes on, and costs the next one no time at all.
+    expect(await find('one')).toBeUndefined()
+    expect(asked).toHaveLength(2)
+  })
+
+  it('that has just failed is not asked once more by those who waited', async () => {
+    const { asked, find, clock } = scriptedPeer()
+    void find('one')
+    await clock.advance(1_000)
+    const waited = find('two')
+    asked[0]!.fail(new Error('timed out'))
+    expect(await waited).toBeUndefined()
+  })
+
+  it('with a long list is asked less often', async () => {
+    const { asked, find, clock } = scriptedPeer()
+    const long = find('one')
+    asked[0]!.answer([open('one'), { note: 'x'.repeat(1_000_000) }])
+    expect(await long).toBe(`one.${thumbprint}`)
+    void find('two')
+    await clock.advance(99)
+    expect(asked).toHaveLength(1)
+    await clock.advance(5)
+    expect(asked).toHaveLength(2)
   })
 
   it('that is slow is waited for as long as was said', async () => {
