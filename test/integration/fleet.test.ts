@@ -286,10 +286,11 @@ describeWithNamespaces('a fleet of balancers', (name) => {
         await fleet.resolveTo([at.namespace.ipv4, at.namespace.ipv6])
         orderMs.push(Math.round(await order(from)))
       }
-      // Once more, now that it is known to be away: nobody waits for long to be told that a token is unknown.
+      // Until it is known to be away, whoever asks for an unknown token waits for it; then nobody does.
+      await ask(one.namespace.ipv4, `${challengePath}unknown`)
       const unknown = await ask(one.namespace.ipv4, `${challengePath}unknown`)
       expect(unknown.status).toBe(404)
-      expect(unknown.ms).toBeLessThan(4_000)
+      expect(unknown.ms).toBeLessThan(2_000)
       console.log('one of three dead', {
         ours: `${ours.ms.toFixed(1)} ms`,
         nginx: `${theirs.ms.toFixed(0)} ms`,
@@ -309,16 +310,10 @@ describeWithNamespaces('a fleet of balancers', (name) => {
         const orderMs = await order(two)
         expect(orderMs).toBeLessThan(5_000)
         // It was asked: otherwise nothing was shown.
-        expect(peer.output()).toContain('/open-challenges')
+        await vi.waitUntil(() => peer.output().includes('/open-challenges'), { timeout: 20_000, interval: 50 })
         console.log(`a peer is ${behaviour}`, { via: `${seen.ms.toFixed(1)} ms`, order: `${orderMs.toFixed(0)} ms` })
       })
     }
-
-    it('hears a slow peer', async () => {
-      const [one] = fleet.balancers
-      const { ms } = await ask(one.namespace.ipv4, `${challengePath}unknown`)
-      expect(ms).toBeLessThan(4_000)
-    })
 
     it('goes on when keepalived moves the address while an order runs', async () => {
       const [one, two] = fleet.balancers
