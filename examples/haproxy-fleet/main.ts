@@ -50,7 +50,8 @@ const gateway = challengeGateway({
   logger: console,
 })
 const servers = [
-  gateway.createServer().listen(Number(GATEWAY_PORT), '127.0.0.1'),
+  // Node's own backlog of 511 would be full at once when somebody guesses tokens.
+  gateway.createServer().listen({ port: Number(GATEWAY_PORT), host: '127.0.0.1', backlog: 4_096 }),
   gateway.createPeerServer().listen(Number(PEER_PORT), PEER_ADDRESS),
 ]
 

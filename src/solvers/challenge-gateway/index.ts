@@ -7,7 +7,6 @@
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { systemClock, type Clock } from '../../core/clock.js'
-import type { OperationContext } from '../../core/context.js'
 import { boundLogger, silentLogger, type Logger } from '../../core/logger.js'
 import { coalesce } from '../../internal/coalesce.js'
 import { withDeadline } from '../../internal/deadline.js'
@@ -88,7 +87,11 @@ export interface ChallengeGateway {
    * anybody, so that no question can go in a circle.
    */
   readonly peerListener: (request: IncomingMessage, response: ServerResponse) => void
-  /** A server with {@link ChallengeGateway.requestListener}; `listen(80, '::')` serves IPv4 and IPv6. Close it yourself. */
+  /**
+   * A server with {@link ChallengeGateway.requestListener}; host `'::'` serves IPv4 and IPv6. Give `listen` a `backlog` above
+   * Node's 511: of more connections that come at once, those that the system drops try again after seconds. Close it
+   * yourself.
+   */
   createServer(): Server
   /** A server with {@link ChallengeGateway.peerListener}; listen on a private address. Close it yourself. */
   createPeerServer(): Server
@@ -117,7 +120,7 @@ export interface ChallengeGateway {
  *   peers: ['192.0.2.12:31080', '192.0.2.13:31080'],
  *   accountThumbprints: ['NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs'], // of every balancer
  * })
- * gateway.createServer().listen(80, '::')
+ * gateway.createServer().listen({ port: 80, host: '::', backlog: 4_096 })
  * gateway.createPeerServer().listen(31080, '192.0.2.11')
  * ```
  *
@@ -174,33 +177,17 @@ export function challengeGateway(options: ChallengeGatewayOptions): ChallengeGat
     return keyAuthorization
   }
 
-  /** A source that hangs, as a store may, must not hang the request. */
-  const bounded = <Result>(
-    signal: AbortSignal,
-    run: (context: OperationContext) => Promise<Result>,
-  ): Promise<Result> => {
+  /** A source that hangs, as a store may, or a peer must not hang the request. */
+  const bounded = <Result>(signal: AbortSignal, run: (inner: AbortSignal) => Promise<Result>): Promise<Result> => {
     const onTimeout = (): Error => new Error(`no answer within ${String(timeoutMs)} ms`)
-    return withDeadline({ clock, signal, ms: timeoutMs, onTimeout }, (inner) => run({ signal: inner, clock, logger }))
+    return withDeadline({ clock, signal, ms: timeoutMs, onTimeout }, run)
   }
 
   const findHere = async (host: string, token: string, signal: AbortSignal): Promise<string | undefined> => {
     try {
-      return served(await bounded(signal, (context) => challenges.findChallenge(host, token, context)), token)
+      return served(await challenges.findChallenge(host, token, { signal, clock, logger }), token)
     } catch (error) {
       if (!signal.aborted) sayUnreadable(error)
-      return undefined
-    }
-  }
-
-  const findAtPeers = async (host: string, token: string, signal: AbortSignal): Promise<string | undefined> => {
-    const late = new Error('late')
-    const asked = { clock, signal, ms: timeoutMs, onTimeout: () => late }
-    try {
-      return await withDeadline(asked, () =>
-        firstFound(peers.map(async (peer) => served(await peer.find(host, token), token))),
-      )
-    } catch (error) {
-      if (error !== late) throw error
       return undefined
     }
   }
@@ -212,8 +199,8 @@ export function challengeGateway(options: ChallengeGatewayOptions): ChallengeGat
     const ended = new AbortController()
     const headStart = clock.sleep(headStartMs, { signal: ended.signal }).catch(() => undefined)
     const found = await Promise.race([here, headStart])
-    ended.abort()
-    return found ?? firstFound([here, findAtPeers(host, token, signal)])
+    ended.abort(ended)
+    return found ?? firstFound([here, ...peers.map(async (peer) => served(await peer.find(host, token), token))])
   }
 
   const answer = async (
@@ -231,7 +218,12 @@ export function challengeGateway(options: ChallengeGatewayOptions): ChallengeGat
       case 'redirect':
         return { status: decision.status, headers: { location: decision.location }, body: '' }
       case 'look-up': {
-        const body = await lookUp(decision.host, decision.token, signal)
+        const { host, token } = decision
+        const body = await bounded(signal, (inner) => lookUp(host, token, inner)).catch((error: unknown) => {
+          signal.throwIfAborted()
+          sayFailed(error)
+          return undefined
+        })
         if (body === undefined) return { status: 404, headers: {}, body: '' }
         return { status: 200, headers: { 'content-type': 'application/octet-stream' }, body }
       }
@@ -264,7 +256,9 @@ export function challengeGateway(options: ChallengeGatewayOptions): ChallengeGat
 
   // A directory is read once for all who ask meanwhile.
   const list = coalesce(async () =>
-    formatOpenChallenges(await bounded(closed.signal, (context) => challenges.listChallenges(context))),
+    formatOpenChallenges(
+      await bounded(closed.signal, (signal) => challenges.listChallenges({ signal, clock, logger })),
+    ),
   )
   const listOpen = async (method: string, signal: AbortSignal): Promise<Answer> => {
     if (method !== 'GET' && method !== 'HEAD') return { status: 405, headers: { allow: 'GET, HEAD' }, body: '' }

@@ -49,7 +49,7 @@ function begin(): void {
   })
 }
 
-for (let connections = 0; connections < 500; connections += 1) begin()
+for (let connections = 0; connections < 200; connections += 1) begin()
 process.on('exit', () => {
   const elapsed = Math.min(ms, performance.now() - began) / 1_000
   process.stdout.write(`${JSON.stringify({ sent, perSecond: Math.round(sent / elapsed), statuses })}\n`)
