@@ -306,6 +306,7 @@ describeWithNamespaces('a fleet of balancers', (name) => {
         const { path, body } = await openChallenge(two)
         const seen = await ask(one.namespace.ipv4, path)
         expect([seen.status, seen.body]).toEqual([200, body])
+        expect((await ask(one.namespace.ipv4, `${challengePath}of-the-liar`)).status).toBe(404)
         await fleet.resolveTo([one.namespace.ipv4, one.namespace.ipv6])
         const orderMs = await order(two)
         expect(orderMs).toBeLessThan(5_000)

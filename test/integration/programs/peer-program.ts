@@ -27,7 +27,7 @@ const behaviours: Readonly<Record<string, (response: ServerResponse) => Promise<
   /** Claims everybody's challenges for an account of its own. */
   async lying(response) {
     const listed = (await (await fetch(`${sound}/open-challenges`)).json()) as Listed
-    const challenges = listed.challenges.map(({ token }) => ({
+    const challenges = [{ token: 'of-the-liar' }, ...listed.challenges].map(({ token }) => ({
       token,
       keyAuthorization: `${token}.${foreignThumbprint}`,
     }))
