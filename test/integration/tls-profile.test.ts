@@ -59,13 +59,10 @@ describeWithNamespaces('the TLS profile of haproxy-fleet', (name) => {
       return JSON.parse(await readFile(report, 'utf8')) as Finding[]
     }
 
+    /** WARN is no grade: a check that could not be made, as for GOST with the OpenSSL on this side. */
     function grave(findings: readonly Finding[]): Finding[] {
       return findings.filter(
-        (finding) =>
-          !['OK', 'INFO', 'LOW', 'DEBUG'].includes(finding.severity) &&
-          !isOfTheTestRoot(finding) &&
-          // The OpenSSL on this side has no GOST.
-          finding.id !== 'engine_problem',
+        (finding) => ['MEDIUM', 'HIGH', 'CRITICAL', 'FATAL'].includes(finding.severity) && !isOfTheTestRoot(finding),
       )
     }
 
@@ -119,7 +116,11 @@ describeWithNamespaces('the TLS profile of haproxy-fleet', (name) => {
         const began = performance.now()
         const findings = await testssl(namespace.ipv4)
         application.close()
-        console.log(server, `${findings.length} findings in ${((performance.now() - began) / 1_000).toFixed(0)} s`)
+        const unchecked = findings.filter(({ severity }) => severity === 'WARN').map(({ id }) => id)
+        console.log(server, `${findings.length} findings in ${((performance.now() - began) / 1_000).toFixed(0)} s`, {
+          unchecked,
+        })
+        expect(unchecked.length).toBeLessThan(5)
         // It has looked: otherwise nothing was shown.
         for (const looked of ['TLS1_3', 'HSTS_time', 'heartbleed']) {
           expect(findings.find(({ id }) => id === looked)?.severity, looked).toBe('OK')
