@@ -148,6 +148,14 @@ describeWithNamespaces('a fleet of balancers', (name) => {
     async function replace(balancer: Balancer, behaviour: string, sound: Balancer): Promise<ServerProcess> {
       const { ipv4 } = balancer.namespace
       const thumbprints = fleet.balancers.map((each) => each.thumbprint())
+      // Known to be well until now: it is not its past that the others go by.
+      const [one] = fleet.balancers
+      const logged = (line: string): number => one.evercert.output().split(line).length
+      const well = async (): Promise<boolean> => {
+        await ask(one.namespace.ipv4, `${challengePath}nobody`)
+        return logged('peer does not answer') === logged('peer answers again')
+      }
+      await vi.waitUntil(well, { timeout: 20_000, interval: 50 })
       await balancer.evercert.stop()
       const origin = `http://${sound.namespace.ipv4}:${peerPort}`
       const peer = await balancer.namespace.spawn(
