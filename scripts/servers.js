@@ -98,6 +98,21 @@ const sources = [
     },
   },
   {
+    name: 'keepalived',
+    required: true,
+    minimum: '2.1.0',
+    readVersion: printedVersion('--version'),
+    debianPackage: 'keepalived',
+  },
+  {
+    name: 'testssl',
+    required: true,
+    // 3.2 is in Debian's backports.
+    minimum: '3.0.8',
+    readVersion: printedVersion('--version'),
+    debianPackage: 'testssl.sh',
+  },
+  {
     name: 'certbot',
     required: false,
     minimum: '2.1.0',

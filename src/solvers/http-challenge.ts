@@ -11,3 +11,13 @@ export const challengePathPrefix = '/.well-known/acme-challenge/'
 export function isChallengeToken(token: string): boolean {
   return /^[A-Za-z0-9_-]{1,512}$/.test(token)
 }
+
+/** Token, dot, and the thumbprint of an account key: base64url of a SHA-256. RFC 8555 section 8.1, RFC 7638. */
+export function isKeyAuthorization(text: string, token: string): boolean {
+  return text.length === token.length + 44 && text.startsWith(`${token}.`) && isThumbprint(text.slice(-43))
+}
+
+/** RFC 7638 with SHA-256. */
+export function isThumbprint(text: string): boolean {
+  return /^[A-Za-z0-9_-]{43}$/.test(text)
+}

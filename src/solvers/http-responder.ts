@@ -6,12 +6,12 @@
  * @module
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { isIPv6 } from 'node:net'
-import type { Identifier } from '../core/identifier.js'
 import { ChallengeError } from '../errors.js'
 import { assertNumber, assertOptions, assertText } from '../internal/options.js'
 import type { ChallengeSolver } from './challenge-solver.js'
+import type { ChallengeSource } from './challenge-source.js'
 import { challengePathPrefix, isChallengeToken } from './http-challenge.js'
+import { hostOf, requestTarget } from './http-request.js'
 import { parseZones } from './zones.js'
 
 /** Options of {@link httpResponder}. */
@@ -24,8 +24,8 @@ export interface HttpResponderOptions {
   readonly maxChallenges?: number | undefined
 }
 
-/** A solver that is also a request handler. */
-export interface HttpResponder extends ChallengeSolver<'http-01'> {
+/** A solver that is also a request handler, and a source for `challengeGateway`. */
+export interface HttpResponder extends ChallengeSolver<'http-01'>, ChallengeSource {
   /**
    * For `node:http`, `node:https`, `node:http2` (compatibility API), Express and Connect, mounted at the root.
    *
@@ -61,7 +61,8 @@ export interface HttpResponder extends ChallengeSolver<'http-01'> {
  * ```
  *
  * @remarks
- * Open challenges are in the memory of this process: with several replicas behind one name, use a solver that shares them.
+ * Open challenges are in the memory of this process: with several replicas behind one name, put `challengeGateway` in front
+ * of it, or use `storeResponder`.
  *
  * @param options - See {@link HttpResponderOptions}. Validated and copied.
  * @returns A solver named `http-01/http-responder`. `present` fails with `ChallengeError` `ERR_CHALLENGE_FAILED` when too
@@ -135,6 +136,16 @@ export function httpResponder(options: HttpResponderOptions = {}): HttpResponder
       if (keyAuthorizations.get(key) === keyAuthorization) keyAuthorizations.delete(key)
     },
 
+    findChallenge: (host, token) => Promise.resolve(keyAuthorizations.get(entryKey(host, token))),
+
+    listChallenges: () =>
+      Promise.resolve(
+        [...keyAuthorizations].map(([key, keyAuthorization]) => {
+          const slash = key.indexOf('/')
+          return { host: key.slice(0, slash), token: key.slice(slash + 1), keyAuthorization }
+        }),
+      ),
+
     requestListener(request, response) {
       const target = requestTarget(request)
       const answered = answer(request.method ?? '', target.authority, target.path)
@@ -162,26 +173,4 @@ interface Answer {
 /** Neither a host nor a token has a slash. */
 function entryKey(host: string, token: string): string {
   return `${host}/${token}`
-}
-
-/** Authority and path as sent; in the absolute form the authority there wins over `Host`. RFC 9112 section 3.2.2. */
-function requestTarget(request: IncomingMessage): { readonly authority: string | undefined; readonly path: string } {
-  const url = request.url ?? ''
-  const absolute = url.startsWith('/') ? null : /^https?:\/\/([^/?#]+)(\/.*)$/i.exec(url)
-  if (absolute !== null) return { authority: absolute[1], path: absolute[2] ?? '' }
-  const pseudoHeader = request.headers[':authority']
-  return { authority: typeof pseudoHeader === 'string' ? pseudoHeader : request.headers.host, path: url }
-}
-
-/**
- * `Host` without port, as an identifier spells it; `undefined` when it is malformed. A browser that was rebound to this
- * machine sends another name, and gets nothing.
- */
-function hostOf(authority: string): Identifier['value'] | undefined {
-  if (authority.length > 300) return undefined
-  const bracketed = /^\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?$/.exec(authority)?.[1]
-  if (bracketed !== undefined)
-    return isIPv6(bracketed) ? new URL(`http://[${bracketed}]/`).hostname.slice(1, -1) : undefined
-  const named = /^([A-Za-z0-9._-]+?)\.?(?::\d{1,5})?$/.exec(authority)?.[1]
-  return named?.toLowerCase()
 }

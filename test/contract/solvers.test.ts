@@ -4,7 +4,10 @@ import { describe, it } from 'vitest'
 import type { Challenge } from '../../src/solvers/challenge-solver.js'
 import { httpResponder } from '../../src/solvers/http-responder.js'
 import { route53Solver } from '../../src/solvers/route53/index.js'
+import { storeResponder } from '../../src/solvers/store-responder.js'
 import { webrootSolver } from '../../src/solvers/webroot.js'
+import { storeKey } from '../../src/stores/cert-store.js'
+import { memoryStore } from '../../src/stores/memory.js'
 import { operationContext } from '../../src/testing/operation-context.js'
 import { challengeSolverContract } from '../../src/testing/solver-contract.js'
 import { fakeRoute53 } from '../support/fake-route53.js'
@@ -81,6 +84,30 @@ describe('route53Solver', () => {
           readPresented: async (challenge) => route53.values(recordName(challenge)),
           plantForeign: async (challenge, value) => route53.plantTxt('Z1', recordName(challenge), [value]),
           reopen: async () => open(),
+        }
+      },
+    },
+  )
+})
+
+describe('storeResponder', () => {
+  challengeSolverContract(
+    { describe, it },
+    {
+      level: 'strict',
+      async createSolver() {
+        const store = memoryStore()
+        const keyOf = ({ identifier, token }: Challenge) => storeKey('challenges', 'http-01', identifier.value, token)
+        return {
+          solver: storeResponder({ store }),
+          readPresented: async (challenge) => {
+            const stored = await store.get(keyOf(challenge), operationContext())
+            return stored === undefined ? [] : [Buffer.from(stored.value).toString()]
+          },
+          plantForeign: async (challenge, value) => {
+            await store.put(keyOf(challenge), Buffer.from(value), operationContext())
+          },
+          reopen: async () => storeResponder({ store }),
         }
       },
     },

@@ -70,10 +70,13 @@ export async function testAuthority(name = 'evercert test authority'): Promise<T
   }
 }
 
-/** An authority and its certificate for the loopback endpoints of a test server. */
-export async function loopbackCertificate(): Promise<TestCertificate & { readonly caPem: string }> {
+/** An authority and its certificate for the loopback endpoints, and further addresses, of a test server. */
+export async function loopbackCertificate(
+  ...addresses: readonly string[]
+): Promise<TestCertificate & { readonly caPem: string }> {
   const authority = await testAuthority()
-  return { ...(await authority.issue(['localhost', '127.0.0.1', '::1'])), caPem: authority.certificatePem }
+  const names = new Set(['127.0.0.1', '::1', ...addresses])
+  return { ...(await authority.issue(['localhost', ...names])), caPem: authority.certificatePem }
 }
 
 function validity(): { serialNumber: string; notBefore: Date; notAfter: Date } {

@@ -10,6 +10,8 @@ export interface ChallengeTestServerOptions {
   readonly httpPort?: number | undefined
   /** Where tls-alpn-01 is answered. @defaultValue a free port */
   readonly tlsPort?: number | undefined
+  /** Where DNS questions are answered. @defaultValue '127.0.0.1' */
+  readonly dnsAddress?: string | undefined
 }
 
 /** An entry of the request history, as challtestsrv reports it. */
@@ -68,8 +70,8 @@ export interface ChallengeTestServer {
 
 export function startChallengeTestServer(options: ChallengeTestServerOptions = {}): Promise<ChallengeTestServer> {
   return withFreePorts(5, (dnsPort, managementPort, httpsPort, freeHttpPort, freeTlsPort) => {
-    const { httpPort = freeHttpPort, tlsPort = freeTlsPort } = options
-    return start({ dnsPort, managementPort, httpsPort, httpPort, tlsPort })
+    const { httpPort = freeHttpPort, tlsPort = freeTlsPort, dnsAddress = '127.0.0.1' } = options
+    return start({ dnsPort, managementPort, httpsPort, httpPort, tlsPort }, dnsAddress)
   })
 }
 
@@ -81,16 +83,28 @@ interface Ports {
   readonly tlsPort: number
 }
 
-async function start({ managementPort, ...ports }: Ports): Promise<ChallengeTestServer> {
+async function start({ managementPort, ...ports }: Ports, dnsAddress: string): Promise<ChallengeTestServer> {
   const { dnsPort, httpsPort, httpPort, tlsPort } = ports
   const on = (port: number): string => `127.0.0.1:${port}`
   const server = await spawnServer({
     command: requireServer('pebble-challtestsrv'),
     args: [
-      ...['-dnsserver', on(dnsPort), '-http01', on(httpPort), '-https01', on(httpsPort), '-tlsalpn01', on(tlsPort)],
+      ...[
+        '-dnsserver',
+        `${dnsAddress}:${dnsPort}`,
+        '-http01',
+        on(httpPort),
+        '-https01',
+        on(httpsPort),
+        '-tlsalpn01',
+        on(tlsPort),
+      ],
       ...['-management', on(managementPort), '-doh', '', '-defaultIPv4', '127.0.0.1', '-defaultIPv6', ''],
     ],
-    ready: [dnsPort, httpPort, httpsPort, tlsPort, managementPort].map((port) => ({ port })),
+    ready: [
+      { port: dnsPort, host: dnsAddress },
+      ...[httpPort, httpsPort, tlsPort, managementPort].map((port) => ({ port })),
+    ],
   })
   // It goes on without a listener that it could not open.
   if (/address already in use/.test(server.output())) {

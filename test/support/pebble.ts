@@ -36,6 +36,8 @@ export interface PebbleOptions {
   readonly tlsPort?: number | undefined
   /** `address:port` of the DNS server that validation asks. @defaultValue challtestsrv */
   readonly dnsServer?: string | undefined
+  /** Where Pebble's own endpoints, and the DNS of challtestsrv, are reached. @defaultValue '127.0.0.1' */
+  readonly listenAddress?: string | undefined
   /** External account binding keys: key id to base64url MAC key. */
   readonly eabKeys?: Readonly<Record<string, string>> | undefined
   /** @defaultValue false */
@@ -93,17 +95,18 @@ export interface Pebble {
 }
 
 export async function startPebble(options: PebbleOptions = {}): Promise<Pebble> {
+  const { listenAddress = '127.0.0.1' } = options
   const [directory, certificate, challtestsrv] = await Promise.all([
     temporaryDirectory(),
-    loopbackCertificate(),
-    startChallengeTestServer(),
+    loopbackCertificate(listenAddress),
+    startChallengeTestServer({ dnsAddress: listenAddress }),
   ])
   const stopDependencies = async (): Promise<void> => {
     await challtestsrv.stop()
     await directory.remove()
   }
   const { httpPort = challtestsrv.httpPort, tlsPort = challtestsrv.tlsPort, alternateRoots = 0 } = options
-  const { dnsServer = `127.0.0.1:${challtestsrv.dnsPort}` } = options
+  const { dnsServer = `${listenAddress}:${challtestsrv.dnsPort}` } = options
   const requestCounts: Record<string, number> = {}
   const certificatePath = join(directory.path, 'certificate.pem')
   const privateKeyPath = join(directory.path, 'key.pem')
@@ -111,8 +114,8 @@ export async function startPebble(options: PebbleOptions = {}): Promise<Pebble> 
 
   const launch = async (port: number, managementPort: number) => {
     const config = {
-      listenAddress: `127.0.0.1:${port}`,
-      managementListenAddress: `127.0.0.1:${managementPort}`,
+      listenAddress: `${listenAddress}:${port}`,
+      managementListenAddress: `${listenAddress}:${managementPort}`,
       certificate: certificatePath,
       privateKey: privateKeyPath,
       httpPort,
@@ -130,13 +133,17 @@ export async function startPebble(options: PebbleOptions = {}): Promise<Pebble> 
       command: requireServer('pebble'),
       args: [...['-config', configPath, '-dnsserver', dnsServer], `-strict=${String(options.strict ?? true)}`],
       env: environment(options),
-      ready: [{ port }, { port: managementPort }],
+      ready: [port, managementPort].map((each) => ({ port: each, host: listenAddress })),
       onLine: (line) => {
         const call = /^Pebble \S+ \S+ (\w+ \S+) -> calling handler/.exec(line)?.[1]
         if (call !== undefined) requestCounts[call] = (requestCounts[call] ?? 0) + 1
       },
     })
-    return { server, origin: `https://127.0.0.1:${port}`, managementUrl: `https://127.0.0.1:${managementPort}` }
+    return {
+      server,
+      origin: `https://${listenAddress}:${port}`,
+      managementUrl: `https://${listenAddress}:${managementPort}`,
+    }
   }
 
   let launched: Awaited<ReturnType<typeof launch>>

@@ -12,7 +12,9 @@ import { atExit } from './at-exit.js'
 export { freePort, freePorts } from './ports.js'
 
 /** A sign that a server serves: it accepts connections, or it has logged a line. */
-export type Readiness = { readonly port: number } | { readonly socket: string } | { readonly log: RegExp }
+export type Readiness =
+  /** `host` is 127.0.0.1 where nothing else is said. */
+  { readonly port: number; readonly host?: string | undefined } | { readonly socket: string } | { readonly log: RegExp }
 
 export interface SpawnServerOptions {
   readonly command: string
@@ -133,7 +135,7 @@ async function untilReady(signs: readonly Readiness[], output: () => string, sig
 
 async function holds(sign: Readiness, output: () => string): Promise<boolean> {
   if ('log' in sign) return sign.log.test(output())
-  const connection = 'port' in sign ? connect(sign.port, '127.0.0.1') : connect(sign.socket)
+  const connection = 'port' in sign ? connect(sign.port, sign.host ?? '127.0.0.1') : connect(sign.socket)
   try {
     await once(connection, 'connect')
     return true

@@ -17,6 +17,8 @@ export type ServerName =
   | 'nsd'
   | 'unbound'
   | 'moto_server'
+  | 'keepalived'
+  | 'testssl'
 
 /** What a person does about a missing server. */
 export const howToGetServers = '"npm run test:integration" provides it or says how to get it'
