@@ -39,6 +39,8 @@ export interface StoredAuthorityOptions extends RollOverTimes {
   readonly imported: Root | undefined
 }
 
+type StoredRoot = Root & { readonly notAfter: number; readonly signsFrom: number }
+
 interface AuthorityRecord {
   /** Oldest first. */
   readonly roots: readonly (RootPair & { readonly signsFrom: number })[]
@@ -47,22 +49,21 @@ interface AuthorityRecord {
 }
 
 const codec: RecordCodec<AuthorityRecord> = recordCodec('private-ca', (fields) => {
-  const record = {
-    roots: fields.objects('roots', (entry) => ({
-      certificatePem: entry.text('certificatePem'),
-      privateKeyPem: entry.text('privateKeyPem'),
-      signsFrom: entry.number('signsFrom'),
-    })),
-    imported: fields.optional('imported', (name) => fields.text(name)),
-  }
-  if (generationsOf(record).length === 0) throw new TypeError('"roots" is empty')
-  return record
+  const roots = fields.objects('roots', (entry) => ({
+    certificatePem: entry.text('certificatePem'),
+    privateKeyPem: entry.text('privateKeyPem'),
+    signsFrom: entry.number('signsFrom'),
+  }))
+  if (roots.length === 0) throw new TypeError('"roots" is empty')
+  return { roots, imported: fields.optional('imported', (name) => fields.text(name)) }
 })
 
 /** Roots that live in the store. */
 export function storedAuthority(options: StoredAuthorityOptions): Authority {
   const { issuerId, imported } = options
   const key: StoreKey = storeKey('accounts', issuerId)
+  /** Reading a root, its key, and whether they belong together, costs milliseconds: spared while they stay the same. */
+  let known: ReadonlyMap<string, Root> = new Map()
 
   return {
     async roots(context) {
@@ -157,9 +158,13 @@ export function storedAuthority(options: StoredAuthorityOptions): Authority {
 
   async function read(context: RecordContext): Promise<Stored<AuthorityRecord>> {
     try {
-      return await readRecord(key, codec, context)
+      const stored = await readRecord(key, codec, context)
+      if (stored.value !== undefined) generationsOf(stored.value)
+      return stored
     } catch (error) {
-      if (!CertError.isInstance(error) || error.code !== 'ERR_STORE_CORRUPT') throw error
+      if (!(error instanceof UnreadableRoot)) {
+        if (!CertError.isInstance(error) || error.code !== 'ERR_STORE_CORRUPT') throw error
+      }
       // Without the damaged bytes, so that nobody puts the record aside: everything signed so far hangs on it.
       throw new StoreError({
         code: 'ERR_STORE_CORRUPT',
@@ -168,6 +173,27 @@ export function storedAuthority(options: StoredAuthorityOptions): Authority {
         key,
         cause: error.cause,
       })
+    }
+  }
+
+  function generationsOf({ roots }: AuthorityRecord): readonly StoredRoot[] {
+    const read = new Map<string, Root>()
+    const generations = roots.map((pair) => {
+      const text = pair.certificatePem + pair.privateKeyPem
+      const root = known.get(text) ?? readStoredRoot(pair)
+      read.set(text, root)
+      return { ...root, notAfter: root.certificate.notAfter.getTime(), signsFrom: pair.signsFrom }
+    })
+    known = read
+    return generations
+  }
+
+  function readStoredRoot(pair: RootPair): Root {
+    try {
+      return readRoot(pair)
+    } catch (cause) {
+      const why = cause instanceof Error ? cause.message : 'unreadable'
+      throw new UnreadableRoot(`record ${key} is damaged: ${why}`, { cause })
     }
   }
 
@@ -211,12 +237,8 @@ export function ownAuthority(issuerId: string, roots: readonly Root[]): Authorit
   }
 }
 
-function generationsOf({ roots }: AuthorityRecord): readonly (Root & { notAfter: number; signsFrom: number })[] {
-  return roots.map((stored) => {
-    const root = readRoot(stored)
-    return { ...root, notAfter: root.certificate.notAfter.getTime(), signsFrom: stored.signsFrom }
-  })
-}
+/** A root of a record that is not what it has to be. */
+class UnreadableRoot extends Error {}
 
 function ended(issuerId: string, notAfter: Date | undefined): CertError {
   return new CertError({

@@ -13,12 +13,7 @@ import {
   type PrivateKeyMaterial,
 } from '../../../src/core/private-key.js'
 import { certificateIdOf } from '../../../src/core/renewal-info.js'
-import {
-  createCsr,
-  csrPublicKeyInfo,
-  parseCertificate,
-  serverAuthOid,
-} from '../../../src/core/x509.js'
+import { createCsr, csrPublicKeyInfo, parseCertificate, serverAuthOid } from '../../../src/core/x509.js'
 import { createCertificate } from '../../../src/core/x509-signing.js'
 import { children, decode } from '../../../src/testing/test-ca/der.js'
 import { temporaryDirectory } from '../../support/temporary-directory.js'
