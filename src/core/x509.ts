@@ -29,7 +29,7 @@ export interface ParsedCertificate {
   readonly identifiers: readonly Identifier[]
   /**
    * subjectAltName entries of other types (`uri:spiffe://...`, `email:ops@example.com`), or names that are no valid
-   * identifiers. As they are, for comparison: to be made {@link printable} before they are shown.
+   * identifiers. As they are, for comparison: not for display.
    */
   readonly otherNames: readonly string[]
   readonly isCa: boolean

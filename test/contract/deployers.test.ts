@@ -8,9 +8,10 @@ import { systemClock } from '../../src/core/clock.js'
 import { execDeployer } from '../../src/deployers/exec.js'
 import { haproxyDeployer } from '../../src/deployers/haproxy.js'
 import { nodeTlsDeployer, sniCertificates, type SecureServer } from '../../src/deployers/node-tls.js'
-import { acmetoolLive, nginxPem, pemFilesDeployer } from '../../src/deployers/pem-files.js'
+import { acmetoolLive, mesosTls, nginxPem, pemFilesDeployer } from '../../src/deployers/pem-files.js'
 import { deployerContract, type DeployerFixture } from '../../src/testing/deployer-contract.js'
 import { createTestBundle } from '../../src/testing/test-bundle.js'
+import { createTestAuthority } from '../../src/testing/test-ca/index.js'
 import { fakeHaproxy } from '../support/fake-haproxy.js'
 import { faultyFiles } from '../support/faulty-files.js'
 import { readCombined, readDirectory } from '../support/read-pair.js'
@@ -59,6 +60,31 @@ describe('pemFilesDeployer, a directory', () => {
         readDeployed: () => readDirectory(path, { certificate: 'fullchain.pem', key: 'privkey.pem' }),
         failNextWrite: () => {
           faulty.failNext(/^sync .*privkey\.pem/, 'ENOSPC')
+        },
+        writes: () => faulty.changes,
+        dispose: () => directory.remove(),
+      }
+    },
+  })
+})
+
+describe('pemFilesDeployer, for Mesos', () => {
+  deployerContract(runner, {
+    level: 'strict',
+    async createDeployer() {
+      const directory = await temporaryDirectory()
+      const path = join(directory.path, 'tls')
+      const { rootPem } = createTestAuthority()
+      const faulty = faultyFiles()
+      return {
+        // With ciphers that take the kit's keys.
+        deployer: pemFilesDeployer({
+          ...mesosTls({ directory: path, trustBundle: () => rootPem, ciphers: 'ECDHE-ECDSA-AES128-GCM-SHA256' }),
+          fileSystem: faulty.files,
+        }),
+        readDeployed: () => readDirectory(path, { certificate: 'localhost.pem', key: 'localhost-key.pem' }),
+        failNextWrite: () => {
+          faulty.failNext(/^sync .*mesos-tls\.env/, 'ENOSPC')
         },
         writes: () => faulty.changes,
         dispose: () => directory.remove(),

@@ -252,7 +252,7 @@ describe('mutual authentication with deployed files', () => {
     })
     const server = createServer({ ...(await pair('server')), ca, requestCert: true }, (request, response) => {
       const { subject } = (request.socket as TLSSocket).getPeerCertificate()
-      response.end(subject.CN)
+      response.end(String(subject.CN))
     })
     await once(server.listen(0, '127.0.0.1'), 'listening')
     const { port } = server.address() as AddressInfo
