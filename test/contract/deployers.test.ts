@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { describe, it } from 'vitest'
 import { systemClock } from '../../src/core/clock.js'
+import { acmetoolHooks } from '../../src/deployers/acmetool-hooks.js'
 import { execDeployer } from '../../src/deployers/exec.js'
 import { haproxyDeployer } from '../../src/deployers/haproxy.js'
 import { nodeTlsDeployer, sniCertificates, type SecureServer } from '../../src/deployers/node-tls.js'
@@ -14,6 +15,7 @@ import { createTestBundle } from '../../src/testing/test-bundle.js'
 import { createTestAuthority } from '../../src/testing/test-ca/index.js'
 import { fakeHaproxy } from '../support/fake-haproxy.js'
 import { faultyFiles } from '../support/faulty-files.js'
+import { writeHook } from '../support/hook-scripts.js'
 import { readCombined, readDirectory } from '../support/read-pair.js'
 import { temporaryDirectory } from '../support/temporary-directory.js'
 import { probeTls } from '../support/tls-probe.js'
@@ -156,6 +158,38 @@ describe('haproxyDeployer, runtime API', () => {
         writes: () => faulty.changes + haproxy.commands.filter((command) => !command.startsWith('show ')).length,
         unrelatedState: () => JSON.stringify([haproxy.certificates.get(other), haproxy.transaction]),
         dispose: () => haproxy.close(),
+      }
+    },
+  })
+})
+
+describe('pemFilesDeployer with the hooks of acmetool', () => {
+  deployerContract(runner, {
+    level: 'strict',
+    clock: systemClock,
+    async createDeployer() {
+      const directory = await temporaryDirectory()
+      const [state, hooks] = [join(directory.path, 'acme'), join(directory.path, 'hooks')]
+      const [active, fault] = [join(directory.path, 'active.pem'), join(directory.path, 'fault')]
+      // As acmetool's haproxy hook, but in one step.
+      const script = `[ "$1" = live-updated ] || exit 42
+        if [ -e "${fault}" ]; then rm "${fault}"; exit 1; fi
+        while read -r host; do
+          cat "$ACME_STATE_DIR/live/$host/fullchain" "$ACME_STATE_DIR/live/$host/privkey" > "${active}.new" && mv "${active}.new" "${active}"
+        done`
+      await writeHook(hooks, 'haproxy', script)
+      const host = 'www.example.com'
+      const faulty = faultyFiles()
+      return {
+        deployer: pemFilesDeployer({
+          ...acmetoolLive({ directory: state, host }),
+          afterwards: acmetoolHooks({ stateDirectory: state, hosts: [host], directories: [hooks] }),
+          fileSystem: faulty.files,
+        }),
+        readDeployed: () => readCombined(active),
+        failNextWrite: () => writeFile(fault, ''),
+        writes: () => faulty.changes,
+        dispose: () => directory.remove(),
       }
     },
   })

@@ -1,10 +1,12 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'vitest'
+import { acmetoolDnsSolver, acmetoolHttpSolver } from '../../src/solvers/acmetool-hooks.js'
 import { httpResponder } from '../../src/solvers/http-responder.js'
 import { webrootSolver } from '../../src/solvers/webroot.js'
 import { operationContext } from '../../src/testing/operation-context.js'
 import { challengeSolverContract } from '../../src/testing/solver-contract.js'
+import { dnsHook, webrootHook, writeHook } from '../support/hook-scripts.js'
 import { temporaryDirectory } from '../support/temporary-directory.js'
 
 for (const option of ['directory', 'challengeDirectory'] as const) {
@@ -58,6 +60,62 @@ describe('httpResponder', () => {
             await responder.present({ ...challenge, keyAuthorization: value }, operationContext())
           },
           reopen: async () => (responder = httpResponder()),
+        }
+      },
+    },
+  )
+})
+
+describe('acmetoolHttpSolver', () => {
+  challengeSolverContract(
+    { describe, it },
+    {
+      level: 'strict',
+      async createSolver() {
+        const root = await temporaryDirectory()
+        const [hooks, served] = [join(root.path, 'hooks'), join(root.path, 'webroot')]
+        await writeHook(hooks, 'webroot', webrootHook)
+        await writeHook(hooks, 'reload', 'exit 42')
+        const open = () => acmetoolHttpSolver({ stateDirectory: root.path, directories: [hooks] })
+        return {
+          solver: open(),
+          readPresented: async ({ token }) => {
+            const names: string[] = await readdir(served).catch(() => [])
+            return names.includes(token) ? [await readFile(join(served, token), 'utf8')] : []
+          },
+          plantForeign: async ({ token }, value) => {
+            await mkdir(served, { recursive: true })
+            await writeFile(join(served, token), value)
+          },
+          reopen: async () => open(),
+          dispose: () => root.remove(),
+        }
+      },
+    },
+  )
+})
+
+describe('acmetoolDnsSolver', () => {
+  challengeSolverContract(
+    { describe, it },
+    {
+      level: 'strict',
+      async createSolver() {
+        const root = await temporaryDirectory()
+        const hooks = join(root.path, 'hooks')
+        await writeHook(hooks, 'dns', dnsHook)
+        const open = () => acmetoolDnsSolver({ stateDirectory: root.path, directories: [hooks] })
+        const zone = (host: string) => join(root.path, 'txt', host)
+        return {
+          solver: open(),
+          readPresented: async ({ identifier }) =>
+            (await readFile(zone(identifier.value), 'utf8').catch(() => '')).split('\n').filter(Boolean),
+          plantForeign: async ({ identifier }, value) => {
+            await mkdir(join(root.path, 'txt'), { recursive: true })
+            await appendFile(zone(identifier.value), `${value}\n`)
+          },
+          reopen: async () => open(),
+          dispose: () => root.remove(),
         }
       },
     },
