@@ -56,6 +56,11 @@ export function contentHoldsKey(parts: readonly PemFilePart[]): boolean {
   return holdsKey(parts.filter(isPemPart))
 }
 
+/** Whether a file with these parts waits for the roots to trust. */
+export function contentHoldsTrust(parts: readonly PemFilePart[]): boolean {
+  return parts.some((part) => typeof part === 'object' && 'trustBundle' in part)
+}
+
 /** Text of a file with these parts, in this order. @throws {@link CertificateError} when the roots to trust are none */
 export async function renderContent(
   bundle: CertificateBundle,

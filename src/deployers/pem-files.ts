@@ -37,7 +37,7 @@ import {
 } from '../internal/run-command.js'
 import { readLink, removeOldVersions, switchVersion, type VersionedDirectory } from '../internal/versioned-directory.js'
 import type { Deployer, DeploymentState } from './deployer.js'
-import { contentHoldsKey, contentOption, renderContent } from './pem-file-content.js'
+import { contentHoldsKey, contentHoldsTrust, contentOption, renderContent } from './pem-file-content.js'
 import type { PemFile, PemLayout } from './pem-layouts.js'
 
 export { mesosTls, type MesosTlsOptions } from './mesos-tls.js'
@@ -126,16 +126,17 @@ export function pemFilesDeployer(options: PemFilesDeployerOptions): Deployer {
 
   /** The files as they should be. */
   async function render(bundle: CertificateBundle, context: OperationContext): Promise<readonly WantedFile[]> {
-    const { clock, signal } = context
-    const onTimeout = (): Error => failed(`the trust bundle was not there within ${String(timeoutMs)} ms`)
-    return withDeadline({ clock, signal, ms: timeoutMs, onTimeout }, (inner) =>
+    const renderAll = (signal: AbortSignal): Promise<WantedFile[]> =>
       Promise.all(
         layout.map(async (file) => ({
           ...file,
-          text: await renderContent(bundle, file.content, { ...context, signal: inner }),
+          text: await renderContent(bundle, file.content, { ...context, signal }),
         })),
-      ),
-    )
+      )
+    const { clock, signal } = context
+    if (!layout.some(({ content }) => contentHoldsTrust(content))) return renderAll(signal)
+    const onTimeout = (): Error => failed(`the trust bundle was not there within ${String(timeoutMs)} ms`)
+    return withDeadline({ clock, signal, ms: timeoutMs, onTimeout }, renderAll)
   }
 
   function assertUsable({ name: certificate, privateKey }: CertificateBundle): void {

@@ -5,9 +5,21 @@ import { acmetoolDnsSolver, acmetoolHttpSolver } from '../../src/solvers/acmetoo
 import { httpResponder } from '../../src/solvers/http-responder.js'
 import { webrootSolver } from '../../src/solvers/webroot.js'
 import { operationContext } from '../../src/testing/operation-context.js'
-import { challengeSolverContract } from '../../src/testing/solver-contract.js'
+import { challengeSolverContract, type SolverFixture } from '../../src/testing/solver-contract.js'
 import { dnsHook, webrootHook, writeHook } from '../support/hook-scripts.js'
 import { temporaryDirectory } from '../support/temporary-directory.js'
+
+/** As a web server does: whatever has the name. Temporary files have none a CA would ask for. */
+const servedFrom = (directory: string): Pick<SolverFixture, 'readPresented' | 'plantForeign'> => ({
+  readPresented: async ({ token }) => {
+    const names: string[] = await readdir(directory).catch(() => [])
+    return names.includes(token) ? [await readFile(join(directory, token), 'utf8')] : []
+  },
+  plantForeign: async ({ token }, value) => {
+    await mkdir(directory, { recursive: true })
+    await writeFile(join(directory, token), value)
+  },
+})
 
 for (const option of ['directory', 'challengeDirectory'] as const) {
   describe(`webrootSolver with ${option}`, () => {
@@ -22,15 +34,7 @@ for (const option of ['directory', 'challengeDirectory'] as const) {
           const served = option === 'directory' ? join(root.path, '.well-known/acme-challenge') : root.path
           return {
             solver: open(),
-            // As a web server does: whatever has the name. Temporary files have none a CA would ask for.
-            readPresented: async ({ token }) => {
-              const names: string[] = await readdir(served).catch(() => [])
-              return names.includes(token) ? [await readFile(join(served, token), 'utf8')] : []
-            },
-            plantForeign: async ({ token }, value) => {
-              await mkdir(served, { recursive: true })
-              await writeFile(join(served, token), value)
-            },
+            ...servedFrom(served),
             reopen: async () => open(),
             dispose: () => root.remove(),
           }
@@ -79,14 +83,7 @@ describe('acmetoolHttpSolver', () => {
         const open = () => acmetoolHttpSolver({ stateDirectory: root.path, directories: [hooks] })
         return {
           solver: open(),
-          readPresented: async ({ token }) => {
-            const names: string[] = await readdir(served).catch(() => [])
-            return names.includes(token) ? [await readFile(join(served, token), 'utf8')] : []
-          },
-          plantForeign: async ({ token }, value) => {
-            await mkdir(served, { recursive: true })
-            await writeFile(join(served, token), value)
-          },
+          ...servedFrom(served),
           reopen: async () => open(),
           dispose: () => root.remove(),
         }

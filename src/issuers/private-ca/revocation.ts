@@ -11,6 +11,7 @@ import { createRevocationList } from '../../core/x509-signing.js'
 import { CertError, CertificateError, StoreError } from '../../errors.js'
 import { storeKey, type StoreKey } from '../../stores/cert-store.js'
 import type { RevocationReason } from '../issuer.js'
+import { revocationReasonCodes } from '../revocation-reason-codes.js'
 import { isConflict, readRecord, writeRecord, type RecordContext } from '../stored-record.js'
 import { backdateMs, type Root } from './root.js'
 
@@ -59,15 +60,6 @@ interface RevocationRecord {
   readonly number: number
   readonly entries: readonly Entry[]
   readonly lists: readonly SignedList[]
-}
-
-/** CRLReason. RFC 5280 section 5.3.1. */
-const reasonCodes: Readonly<Record<RevocationReason, number>> = {
-  unspecified: 0,
-  keyCompromise: 1,
-  affiliationChanged: 3,
-  superseded: 4,
-  cessationOfOperation: 5,
 }
 
 const codec: RecordCodec<RevocationRecord> = recordCodec('private-ca-revocations', (fields) => ({
@@ -125,7 +117,7 @@ export function revocationKeeper(options: {
         root: root.certificate.fingerprintSha256,
         serialNumber: certificate.serialNumber.toString('hex'),
         revokedAt: now,
-        reason: reasonCodes[reason],
+        reason: revocationReasonCodes[reason],
         notAfter: certificate.notAfter.getTime(),
       }
       await update(roots, entry, context)
