@@ -113,6 +113,13 @@ const sources = [
     debianPackage: 'testssl.sh',
   },
   {
+    name: 'cfssl',
+    required: false,
+    minimum: '1.2.0',
+    readVersion: firstOf(printedVersion('version'), debianVersion('golang-cfssl')),
+    debianPackage: 'golang-cfssl',
+  },
+  {
     name: 'certbot',
     required: false,
     minimum: '2.1.0',

@@ -7,7 +7,14 @@ import { CertificateError } from '../errors.js'
 import { identifierKey, sameIdentifiers, type Identifier } from './identifier.js'
 import { encodePem, parsePem } from './pem.js'
 import { publicKeyInfo, type PrivateKeyMaterial } from './private-key.js'
-import { anyExtendedKeyUsageOid, parseCertificate, serverAuthOid, type ParsedCertificate } from './x509.js'
+import {
+  anyExtendedKeyUsageOid,
+  clientAuthOid,
+  parseCertificate,
+  printable,
+  serverAuthOid,
+  type ParsedCertificate,
+} from './x509.js'
 
 /** A certificate with its chain and key: what is deployed. */
 export interface CertificateBundle {
@@ -38,11 +45,26 @@ export interface CheckedChain {
   readonly leaf: ParsedCertificate
 }
 
+/** What a certificate has besides its identifiers, by configuration and never by what the CA answers. */
+export interface CertificateTraits {
+  /**
+   * subjectAltName entries of other types, each exactly once: `uri:spiffe://cluster.local/agent`,
+   * `email:ops@example.com`.
+   *
+   * @defaultValue none
+   */
+  readonly otherNames?: readonly string[] | undefined
+  /** What TLS must accept it for. @defaultValue 'server' */
+  readonly purpose?: 'server' | 'client' | 'server-and-client' | undefined
+}
+
 /** What {@link checkIssuedChain} compares with. */
 export interface ChainExpectation {
   /** DER SubjectPublicKeyInfo of the key the certificate was asked for. */
   readonly publicKeyInfo: Uint8Array
   readonly identifiers: readonly Identifier[]
+  /** What the certificate has besides its identifiers. @defaultValue a TLS server's, without other names */
+  readonly traits?: CertificateTraits | undefined
   /** Epoch milliseconds. */
   readonly now: number
   /**
@@ -165,21 +187,31 @@ function findLeaf(certificates: readonly ParsedCertificate[], wanted: Uint8Array
 }
 
 function checkLeaf(leaf: ParsedCertificate, expected: ChainExpectation): void {
-  if (leaf.otherNames.length > 0 || !sameIdentifiers(leaf.identifiers, expected.identifiers)) {
-    const list = (identifiers: readonly Identifier[]): string => identifiers.map(identifierKey).sort().join(', ')
-    const got = [list(leaf.identifiers), ...leaf.otherNames].filter(Boolean).join(', ') || 'no names'
+  const { otherNames = [], purpose = 'server' } = expected.traits ?? {}
+  if (!sameTexts(leaf.otherNames, otherNames) || !sameIdentifiers(leaf.identifiers, expected.identifiers)) {
+    const list = (identifiers: readonly Identifier[], others: readonly string[]): string =>
+      [...identifiers.map(identifierKey).sort(), ...others.map(printable)].join(', ').slice(0, 500)
     throw new CertificateError(
       'ERR_CERT_NAME_MISMATCH',
-      `the certificate is for ${got.slice(0, 500)}; asked for were ${list(expected.identifiers).slice(0, 500)}`,
+      `the certificate is for ${list(leaf.identifiers, leaf.otherNames) || 'no names'}; asked for were ${list(expected.identifiers, otherNames)}`,
     )
   }
   checkValidity(leaf, expected.now)
   if (leaf.isCa) throw new CertificateError('ERR_CERT_INVALID', 'the certificate is a CA certificate')
-  const usages = leaf.extendedKeyUsages
-  if (usages !== undefined && !usages.includes(serverAuthOid) && !usages.includes(anyExtendedKeyUsageOid)) {
-    throw new CertificateError('ERR_CERT_INVALID', 'the certificate is not for TLS servers (no serverAuth usage)')
-  }
+  if (purpose !== 'client') checkUsage(leaf, serverAuthOid, 'servers (no serverAuth usage)')
+  if (purpose !== 'server') checkUsage(leaf, clientAuthOid, 'clients (no clientAuth usage)')
   checkSignatureHash(leaf)
+}
+
+function checkUsage({ extendedKeyUsages: usages }: ParsedCertificate, wanted: string, whom: string): void {
+  if (usages !== undefined && !usages.includes(wanted) && !usages.includes(anyExtendedKeyUsageOid)) {
+    throw new CertificateError('ERR_CERT_INVALID', `the certificate is not for TLS ${whom}`)
+  }
+}
+
+function sameTexts(one: readonly string[], other: readonly string[]): boolean {
+  const [sorted, otherSorted] = [[...one].sort(), [...other].sort()]
+  return sorted.length === otherSorted.length && sorted.every((text, index) => text === otherSorted[index])
 }
 
 /** TLS clients refuse these anywhere below the root. */

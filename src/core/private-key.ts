@@ -48,7 +48,7 @@ export async function generatePrivateKey(algorithm: KeyAlgorithm = 'ecdsa-p256')
  */
 export function importPrivateKey(pem: string): PrivateKeyMaterial {
   const key = readPrivateKey(pem)
-  const algorithm = algorithmOf(key)
+  const algorithm = keyAlgorithmOf(key)
   if (algorithm === undefined) {
     throw new TypeError(`private key must be one of ${keyAlgorithms.join(', ')}`)
   }
@@ -75,7 +75,8 @@ function readPrivateKey(pem: string): KeyObject {
   }
 }
 
-function algorithmOf(key: KeyObject): KeyAlgorithm | undefined {
+/** What a key is, private or public; `undefined` when CAs refuse it. @internal */
+export function keyAlgorithmOf(key: KeyObject): KeyAlgorithm | undefined {
   const details = key.asymmetricKeyDetails
   if (key.asymmetricKeyType === 'rsa') {
     const algorithm = `rsa-${String(details?.modulusLength)}`

@@ -1,10 +1,12 @@
 /**
- * X.509 and PKCS#10: the only importer of `@peculiar/x509`, so that its quirks stay here.
+ * Reads X.509 and PKCS#10, and makes requests. With `x509-signing.ts` the only importer of `@peculiar/x509`, so that its
+ * quirks stay here.
  *
  * @module
  */
-import { createPublicKey, randomBytes, webcrypto, X509Certificate as NodeCertificate } from 'node:crypto'
+import { createPublicKey, webcrypto, X509Certificate as NodeCertificate } from 'node:crypto'
 import * as x509 from '@peculiar/x509'
+import type { AdditionalName } from './additional-names.js'
 import { parseIdentifier, type Identifier } from './identifier.js'
 import { keyObjectOf, type KeyAlgorithm, type PrivateKeyMaterial } from './private-key.js'
 
@@ -19,9 +21,16 @@ export interface ParsedCertificate {
   /** DER SubjectPublicKeyInfo. */
   readonly publicKeyInfo: Buffer
   readonly authorityKeyIdentifier: Buffer | undefined
+  /** Bits of the keyUsage extension, bit 0 lowest; `undefined` when it is absent (any use). */
+  readonly keyUsages: number | undefined
+  /** DER value of the nameConstraints extension. */
+  readonly nameConstraints: Buffer | undefined
   /** DNS names and IP addresses of the subjectAltName extension, in their normal form. */
   readonly identifiers: readonly Identifier[]
-  /** subjectAltName entries of other types, or names that are no valid identifiers. */
+  /**
+   * subjectAltName entries of other types (`uri:spiffe://...`, `email:ops@example.com`), or names that are no valid
+   * identifiers. As they are, for comparison: not for display.
+   */
   readonly otherNames: readonly string[]
   readonly isCa: boolean
   /** OIDs; `undefined` when the extension is absent (any use). */
@@ -38,8 +47,14 @@ export interface ParsedCertificate {
 
 /** OID of extended key usage serverAuth. RFC 5280 section 4.2.1.12. */
 export const serverAuthOid = '1.3.6.1.5.5.7.3.1'
+/** OID of extended key usage clientAuth. */
+export const clientAuthOid = '1.3.6.1.5.5.7.3.2'
 /** OID of extended key usage anyExtendedKeyUsage. */
 export const anyExtendedKeyUsageOid = '2.5.29.37.0'
+
+const subjectAltNameOid = '2.5.29.17'
+/** OID of the nameConstraints extension. RFC 5280 section 4.2.1.10. */
+export const nameConstraintsOid = '2.5.29.30'
 
 /** Reads one DER certificate. @throws when it is not one; nothing is said about its validity. */
 export function parseCertificate(der: Uint8Array): ParsedCertificate {
@@ -47,7 +62,7 @@ export function parseCertificate(der: Uint8Array): ParsedCertificate {
   const certificate = new x509.X509Certificate(new Uint8Array(node.raw))
   const types = certificate.extensions.map(({ type }) => type)
   if (new Set(types).size !== types.length) throw new Error('an extension appears twice')
-  const { identifiers, otherNames } = subjectAltNames(certificate)
+  const { identifiers, otherNames } = subjectAltNames(certificate.getExtension(subjectAltNameOid))
   return {
     der: node.raw,
     serialNumber: serialOctets(certificate.serialNumber),
@@ -57,6 +72,8 @@ export function parseCertificate(der: Uint8Array): ParsedCertificate {
     fingerprintSha256: node.fingerprint256.replaceAll(':', '').toLowerCase(),
     publicKeyInfo: node.publicKey.export({ type: 'spki', format: 'der' }),
     authorityKeyIdentifier: keyIdentifier(certificate),
+    keyUsages: certificate.getExtension(x509.KeyUsagesExtension)?.usages,
+    nameConstraints: extensionValue(certificate, nameConstraintsOid),
     identifiers,
     otherNames,
     isCa: node.ca,
@@ -95,85 +112,49 @@ export function csrPublicKeyInfo(csr: Uint8Array): Buffer {
   return Buffer.from(new x509.Pkcs10CertificateRequest(new Uint8Array(csr)).publicKey.rawData)
 }
 
-/** What {@link createCertificate} makes a certificate from. */
-export interface CertificateTemplate {
-  /** Distinguished name, e.g. `CN=example`. */
-  readonly subject: string
-  /** DER SubjectPublicKeyInfo of the certificate's key. */
-  readonly publicKeyInfo: Uint8Array
-  /** Empty for a CA. */
+/** What evercert reads of a request. */
+export interface ParsedCsr {
+  /** DER SubjectPublicKeyInfo. */
+  readonly publicKeyInfo: Buffer
+  /** DNS names and IP addresses of the requested subjectAltName extension. */
   readonly identifiers: readonly Identifier[]
-  readonly notBefore: Date
-  readonly notAfter: Date
-  /** `true`: may sign certificates. */
-  readonly isCa: boolean
-  /** The issuer's key, and its certificate; without a certificate the result is self-signed. */
-  readonly signWith: { readonly key: PrivateKeyMaterial; readonly certificate?: ParsedCertificate | undefined }
+  /** As {@link ParsedCertificate.otherNames}. */
+  readonly otherNames: readonly string[]
+  /** Common names of the subject. */
+  readonly commonNames: readonly string[]
 }
 
-/** Signs a certificate, off the event loop. RFC 5280. @returns DER */
-export async function createCertificate(template: CertificateTemplate): Promise<Uint8Array> {
-  const { signWith, isCa } = template
-  const publicKey = createPublicKey({ key: Buffer.from(template.publicKeyInfo), type: 'spki', format: 'der' })
-  const rsa = publicKey.asymmetricKeyType === 'rsa'
-  const subjectKey = new x509.PublicKey(new Uint8Array(template.publicKeyInfo))
-  const { privateKey, publicKey: issuerKey } = await toCryptoKeyPair(signWith.key)
-  const issuer =
-    signWith.certificate === undefined ? undefined : new x509.X509Certificate(new Uint8Array(signWith.certificate.der))
-  const issuerKeyId = issuer?.getExtension(x509.SubjectKeyIdentifierExtension)?.keyId
-  const certificate = await x509.X509CertificateGenerator.create(
-    {
-      serialNumber: randomSerial(),
-      subject: template.subject,
-      // As the issuer has it, octet by octet: some clients compare nothing else.
-      issuer: issuer?.subjectName ?? template.subject,
-      notBefore: template.notBefore,
-      notAfter: template.notAfter,
-      publicKey: subjectKey,
-      signingKey: privateKey,
-      signingAlgorithm: webCryptoAlgorithm(signWith.key.algorithm),
-      extensions: [
-        new x509.BasicConstraintsExtension(isCa, undefined, true),
-        new x509.KeyUsagesExtension(keyUsages(isCa, rsa), true),
-        ...(isCa ? [] : [new x509.ExtendedKeyUsageExtension([serverAuthOid])]),
-        ...(template.identifiers.length > 0 ? [subjectAltNameExtension(template.identifiers)] : []),
-        await x509.SubjectKeyIdentifierExtension.create(subjectKey, false, webcrypto),
-        // There is more than one way to derive the identifier of a key.
-        issuerKeyId === undefined
-          ? await x509.AuthorityKeyIdentifierExtension.create(issuerKey, false, webcrypto)
-          : new x509.AuthorityKeyIdentifierExtension(issuerKeyId),
-      ],
-    },
-    webcrypto,
-  )
-  return new Uint8Array(certificate.rawData)
+/** Reads a request and verifies its signature: whoever made it holds the key. @throws when it is none, or badly signed. */
+export async function readCsr(csr: Uint8Array): Promise<ParsedCsr> {
+  const request = new x509.Pkcs10CertificateRequest(new Uint8Array(csr))
+  if (!(await request.verify(webcrypto))) throw new Error('the signature is not by the key in the request')
+  return {
+    publicKeyInfo: Buffer.from(request.publicKey.rawData),
+    ...subjectAltNames(request.getExtension(subjectAltNameOid)),
+    commonNames: request.subjectName.getField('CN'),
+  }
 }
 
-function keyUsages(isCa: boolean, rsa: boolean): x509.KeyUsageFlags {
-  const { cRLSign, digitalSignature, keyCertSign, keyEncipherment } = x509.KeyUsageFlags
-  if (isCa) return keyCertSign | cRLSign
-  if (rsa) return digitalSignature | keyEncipherment
-  return digitalSignature
+/** Parameters of Web Crypto. @internal */
+export interface WebCryptoAlgorithm {
+  readonly name: string
+  readonly namedCurve?: string
+  readonly hash: string
 }
 
-/** A positive serial of 126 random bits, hexadecimal: within RFC 5280's 20 octets and without a sign octet. */
-function randomSerial(): string {
-  const bytes = randomBytes(16)
-  bytes[0] = ((bytes[0] ?? 0) & 0x7f) | 0x40
-  return bytes.toString('hex')
-}
-
-function webCryptoAlgorithm(algorithm: KeyAlgorithm): { name: string; namedCurve?: string; hash: string } {
+/** Parameters of keys and signatures of an algorithm. @internal */
+export function webCryptoAlgorithm(algorithm: KeyAlgorithm): WebCryptoAlgorithm {
   if (algorithm === 'ecdsa-p256') return { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
   if (algorithm === 'ecdsa-p384') return { name: 'ECDSA', namedCurve: 'P-384', hash: 'SHA-384' }
   return { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' }
 }
 
-async function toCryptoKeyPair(
+/** The key as the library signs with it. @internal */
+export async function toCryptoKeyPair(
   key: PrivateKeyMaterial,
+  algorithm: WebCryptoAlgorithm = webCryptoAlgorithm(key.algorithm),
 ): Promise<{ privateKey: webcrypto.CryptoKey; publicKey: webcrypto.CryptoKey }> {
   const privateObject = keyObjectOf(key)
-  const algorithm = webCryptoAlgorithm(key.algorithm)
   const pkcs8 = privateObject.export({ type: 'pkcs8', format: 'der' })
   const spki = createPublicKey(privateObject).export({ type: 'spki', format: 'der' })
   const [privateKey, publicKey] = await Promise.all([
@@ -183,21 +164,30 @@ async function toCryptoKeyPair(
   return { privateKey, publicKey }
 }
 
-function subjectAltNameExtension(identifiers: readonly Identifier[]): x509.SubjectAlternativeNameExtension {
-  return new x509.SubjectAlternativeNameExtension(identifiers.map(({ type, value }) => ({ type, value })))
+/** The extension for these names. @internal */
+export function subjectAltNameExtension(
+  identifiers: readonly Identifier[],
+  additionalNames: readonly AdditionalName[] = [],
+  critical = false,
+): x509.SubjectAlternativeNameExtension {
+  const others = additionalNames.map(({ type, value }) => ({ type: type === 'uri' ? ('url' as const) : type, value }))
+  return new x509.SubjectAlternativeNameExtension(
+    [...identifiers.map(({ type, value }) => ({ type, value })), ...others],
+    critical,
+  )
 }
 
-function subjectAltNames(certificate: x509.X509Certificate): {
+function subjectAltNames(extension: x509.Extension | null): {
   identifiers: Identifier[]
   otherNames: string[]
 } {
   const identifiers: Identifier[] = []
   const otherNames: string[] = []
-  const names = certificate.getExtension(x509.SubjectAlternativeNameExtension)?.names
+  const names = extension === null ? undefined : new x509.SubjectAlternativeNameExtension(extension.rawData).names
   if (names === undefined) return { identifiers, otherNames }
   for (const { type, value } of names.toJSON()) {
     const identifier = type === 'dns' || type === 'ip' ? readName(type, value) : undefined
-    if (identifier === undefined) otherNames.push(printable(`${type}:${value}`))
+    if (identifier === undefined) otherNames.push(`${type === 'url' ? 'uri' : type}:${value}`)
     else identifiers.push(identifier)
   }
   // The library passes over names it cannot read, and a certificate must not be for more than we see.
@@ -258,11 +248,16 @@ function keyIdentifier(certificate: x509.X509Certificate): Buffer | undefined {
   return keyId === undefined ? undefined : Buffer.from(keyId, 'hex')
 }
 
+function extensionValue(certificate: x509.X509Certificate, oid: string): Buffer | undefined {
+  const value = certificate.getExtension(oid)?.value
+  return value === undefined ? undefined : Buffer.from(value)
+}
+
 function displayName(name: x509.Name, whole: string): string {
   return printable(name.getField('CN')[0] ?? whole) || '(no name)'
 }
 
 /** Certificates come from outside and their texts end up in messages: no line breaks, terminal codes or direction marks. */
-function printable(text: string): string {
+export function printable(text: string): string {
   return text.slice(0, 200).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '?')
 }

@@ -8,6 +8,7 @@
 import { basename, dirname, join } from 'node:path'
 import type { CertificateBundle } from '../core/certificate-bundle.js'
 import type { OperationContext } from '../core/context.js'
+import { keyAlgorithms, type KeyAlgorithm } from '../core/private-key.js'
 import { DeployError } from '../errors.js'
 import { errorCode, writeFileAtomic } from '../internal/atomic-file.js'
 import { withDeadline } from '../internal/deadline.js'
@@ -15,9 +16,17 @@ import { deployFailure } from '../internal/deploy-failure.js'
 import { withFileLock } from '../internal/file-lock.js'
 import { ownerOption, type FileOwner } from '../internal/file-owner.js'
 import { systemFiles, type FileSystem } from '../internal/file-system.js'
-import { assertDuration, assertNumber, assertOptions, assertPath, assertText } from '../internal/options.js'
+import {
+  assertArray,
+  assertDuration,
+  assertNumber,
+  assertOneOf,
+  assertOptions,
+  assertPath,
+  assertText,
+} from '../internal/options.js'
 import { owedAction, type OwedAction } from '../internal/owed-action.js'
-import { assertExtraPem, checkedLeaf, holdsKey, pemPartNames, renderPem, type PemPart } from '../internal/pem-layout.js'
+import { checkedLeaf } from '../internal/pem-layout.js'
 import { removeLeftovers } from '../internal/replace-file.js'
 import {
   commandOptions,
@@ -28,8 +37,11 @@ import {
 } from '../internal/run-command.js'
 import { readLink, removeOldVersions, switchVersion, type VersionedDirectory } from '../internal/versioned-directory.js'
 import type { Deployer, DeploymentState } from './deployer.js'
+import { contentHoldsKey, contentHoldsTrust, contentOption, renderContent } from './pem-file-content.js'
 import type { PemFile, PemLayout } from './pem-layouts.js'
 
+export { mesosTls, type MesosTlsOptions } from './mesos-tls.js'
+export type { PemFilePart, TextPart, TrustBundlePart } from './pem-file-content.js'
 export { acmetoolLive, certbotLive, haproxyPem, nginxPem } from './pem-layouts.js'
 export type { PemFile, PemLayout, PemPart } from './pem-layouts.js'
 export type { FileOwner } from '../internal/file-owner.js'
@@ -97,7 +109,7 @@ export interface PemFilesDeployerOptions extends PemLayout {
  * @throws `TypeError` if an option is missing, unknown or wrong.
  */
 export function pemFilesDeployer(options: PemFilesDeployerOptions): Deployer {
-  const { target, layout, owner, afterwards, timeoutMs, name, files } = checkOptions(options)
+  const { target, layout, accepted, owner, afterwards, timeoutMs, name, files } = checkOptions(options)
   const owed = afterwards === undefined ? undefined : owedAction(target, 'afterwards', files)
   const place = layout.length === 1 ? singleFile() : directoryOfFiles()
 
@@ -110,6 +122,30 @@ export function pemFilesDeployer(options: PemFilesDeployerOptions): Deployer {
 
   async function isDone(wanted: readonly WantedFile[]): Promise<boolean> {
     return (await stateOf(wanted)) === 'current' && (await owed?.isOwed()) !== true
+  }
+
+  /** The files as they should be. */
+  async function render(bundle: CertificateBundle, context: OperationContext): Promise<readonly WantedFile[]> {
+    const renderAll = (signal: AbortSignal): Promise<WantedFile[]> =>
+      Promise.all(
+        layout.map(async (file) => ({
+          ...file,
+          text: await renderContent(bundle, file.content, { ...context, signal }),
+        })),
+      )
+    const { clock, signal } = context
+    if (!layout.some(({ content }) => contentHoldsTrust(content))) return renderAll(signal)
+    const onTimeout = (): Error => failed(`the trust bundle was not there within ${String(timeoutMs)} ms`)
+    return withDeadline({ clock, signal, ms: timeoutMs, onTimeout }, renderAll)
+  }
+
+  function assertUsable({ name: certificate, privateKey }: CertificateBundle): void {
+    if (accepted.includes(privateKey.algorithm)) return
+    throw new DeployError({
+      code: 'ERR_DEPLOY_REJECTED',
+      message: `${name}: whoever reads ${target} cannot use a key of type ${privateKey.algorithm}; set "key" of certificate ${certificate} to one of ${accepted.join(', ')}`,
+      deployer: name,
+    })
   }
 
   function singleFile(): Place {
@@ -173,8 +209,9 @@ export function pemFilesDeployer(options: PemFilesDeployerOptions): Deployer {
       const { clock, signal } = context
       signal.throwIfAborted()
       checkedLeaf(bundle)
-      const wanted = layout.map((file) => ({ ...file, text: renderPem(bundle, file.content) }))
+      assertUsable(bundle)
       try {
+        const wanted = await render(bundle, context)
         if (await isDone(wanted)) return { status: 'unchanged' }
         const lock = {
           path: join(dirname(target), `.${basename(target)}.lock`),
@@ -202,10 +239,11 @@ export function pemFilesDeployer(options: PemFilesDeployerOptions): Deployer {
         throw deployFailure(name, `write ${target}`, error, signal)
       }
     },
-    async inspect(bundle, { signal }) {
+    async inspect(bundle, context) {
+      const { signal } = context
       signal.throwIfAborted()
       try {
-        const state = await stateOf(layout.map((file) => ({ ...file, text: renderPem(bundle, file.content) })))
+        const state = await stateOf(await render(bundle, context))
         return state === 'current' && (await owed?.isOwed()) === true ? 'stale' : state
       } catch (error) {
         throw deployFailure(name, `read ${target}`, error, signal)
@@ -245,7 +283,7 @@ async function stateOfFile(
 }
 
 function checkOptions(options: PemFilesDeployerOptions) {
-  const known = ['files', 'versions', 'owner', 'afterwards', 'timeoutMs', 'name', 'fileSystem']
+  const known = ['files', 'versions', 'keyAlgorithms', 'owner', 'afterwards', 'timeoutMs', 'name', 'fileSystem']
   assertOptions(options, known, 'pemFilesDeployer')
   const { versions, owner, timeoutMs = defaultCommandTimeoutMs, fileSystem = systemFiles } = options
   const layout = checkFiles(options.files)
@@ -263,6 +301,7 @@ function checkOptions(options: PemFilesDeployerOptions) {
   return {
     target,
     layout,
+    accepted: keyAlgorithmsOption(options.keyAlgorithms),
     owner: ownerOption(owner),
     afterwards: typeof afterwards === 'object' ? commandOptions(afterwards, 'afterwards') : checkFunction(afterwards),
     timeoutMs,
@@ -281,10 +320,10 @@ function checkFiles(value: readonly PemFile[]): readonly (Required<PemFile> & { 
       throw new TypeError(`"files" option: ${file.path} is named twice, or is no file name`)
     }
     seen.add(file.path)
-    const content = checkContent(file.content)
-    const mode = file.mode ?? (holdsKey(content) ? 0o600 : 0o644)
+    const content = contentOption(file.content)
+    const mode = file.mode ?? (contentHoldsKey(content) ? 0o600 : 0o644)
     assertNumber(mode, 'files.mode', { min: 0o400, max: 0o777, integer: true })
-    if (holdsKey(content) && (mode & 0o007) !== 0) {
+    if (contentHoldsKey(content) && (mode & 0o007) !== 0) {
       throw new TypeError(
         `"files" option: ${file.path} holds the key and would be open to everybody (mode ${mode.toString(8)})`,
       )
@@ -293,20 +332,11 @@ function checkFiles(value: readonly PemFile[]): readonly (Required<PemFile> & { 
   })
 }
 
-function checkContent(value: readonly PemPart[]): readonly PemPart[] {
-  if (!Array.isArray(value) || value.length === 0) throw new TypeError('"files.content" option must be a list of parts')
-  return value.map((part: PemPart) => {
-    if (typeof part === 'object') {
-      assertExtraPem(part.pem, 'files.content')
-      return { pem: part.pem }
-    }
-    if (!pemPartNames.includes(part)) {
-      throw new TypeError(
-        `"files.content" option: unknown part ${JSON.stringify(part)}; known are ${pemPartNames.join(', ')}`,
-      )
-    }
-    return part
-  })
+function keyAlgorithmsOption(value: PemLayout['keyAlgorithms']): readonly KeyAlgorithm[] {
+  if (value === undefined) return keyAlgorithms
+  assertArray(value, 'keyAlgorithms')
+  for (const algorithm of value) assertOneOf(algorithm, 'keyAlgorithms', keyAlgorithms)
+  return [...value]
 }
 
 function checkFunction<Value>(value: Value): Value {

@@ -4,7 +4,9 @@
  * @module
  */
 import { join } from 'node:path'
+import type { KeyAlgorithm } from '../core/private-key.js'
 import { assertExtraPem, type PemPart } from '../internal/pem-layout.js'
+import type { PemFilePart } from './pem-file-content.js'
 import { assertOptions, assertPath, assertText } from '../internal/options.js'
 
 export type { PemPart } from '../internal/pem-layout.js'
@@ -14,7 +16,7 @@ export interface PemFile {
   /** Absolute. */
   readonly path: string
   /** What it holds, in this order. */
-  readonly content: readonly PemPart[]
+  readonly content: readonly PemFilePart[]
   /** Permission bits. @defaultValue 0o600 with the key, else 0o644 */
   readonly mode?: number | undefined
 }
@@ -30,6 +32,8 @@ export interface PemLayout {
    * @defaultValue `.<directory>.versions` beside the directory
    */
   readonly versions?: string | undefined
+  /** Keys that the reader can use: a certificate with another one is refused. @defaultValue every key */
+  readonly keyAlgorithms?: readonly KeyAlgorithm[] | undefined
 }
 
 /**

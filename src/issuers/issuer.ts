@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { CertificateTraits } from '../core/certificate-bundle.js'
 import type { OperationContext } from '../core/context.js'
 import type { Identifier } from '../core/identifier.js'
 import type { Random } from '../core/random.js'
@@ -63,6 +64,13 @@ export interface Issuer {
   readonly id: string
   /** Whether this issuer can certify all of these. A string says why not. @defaultValue yes */
   supports?(identifiers: readonly Identifier[]): true | string
+  /**
+   * What its certificates have besides the identifiers, as the caller configured it: evercert refuses a certificate that
+   * has anything else. MUST NOT depend on what a CA answers.
+   *
+   * @defaultValue what a TLS server needs, and no names but the identifiers
+   */
+  traits?(request: Pick<IssueRequest, 'certificate' | 'profile'>): CertificateTraits
   issue(request: IssueRequest, context: IssuerContext): Promise<IssuedChain>
   /** `undefined` when the CA offers no renewal information. RFC 9773. */
   renewalInfo?(certificatePem: string, context: IssuerContext): Promise<RenewalInfo | undefined>

@@ -161,6 +161,7 @@ async function askIssuer(
   return checkIssuedChain(issued.chainPem, {
     publicKeyInfo: publicKeyInfo(pendingKey(pending)),
     identifiers: spec.identifiers,
+    traits: issuer.traits?.({ certificate: spec.name, profile: spec.profile }),
     now: environment.clock.now(),
     trustedRoots: issued.trustedRoots,
   })

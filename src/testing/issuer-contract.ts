@@ -249,7 +249,8 @@ export function issuerContract(runner: ContractRunner, options: IssuerContractOp
       check({ chainPem, trustedRoots }, { idempotencyKey }) {
         const info = keys.get(idempotencyKey) ?? fail('unknown request')
         const now = fixture.context.clock.now()
-        return checkIssuedChain(chainPem, { publicKeyInfo: info, identifiers, now, trustedRoots })
+        const traits = fixture.issuer.traits?.({ certificate: 'contract', profile: undefined })
+        return checkIssuedChain(chainPem, { publicKeyInfo: info, identifiers, traits, now, trustedRoots })
       },
     }
   }

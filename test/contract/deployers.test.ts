@@ -5,20 +5,23 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { describe, it } from 'vitest'
 import { systemClock } from '../../src/core/clock.js'
+import { acmetoolHooks } from '../../src/deployers/acmetool-hooks.js'
 import { execDeployer } from '../../src/deployers/exec.js'
 import { haproxyDeployer } from '../../src/deployers/haproxy.js'
 import { kubernetesSecretDeployer } from '../../src/deployers/kubernetes-secret/index.js'
 import { marathonDeployer } from '../../src/deployers/marathon/index.js'
 import { nodeTlsDeployer, sniCertificates, type SecureServer } from '../../src/deployers/node-tls.js'
-import { acmetoolLive, nginxPem, pemFilesDeployer } from '../../src/deployers/pem-files.js'
+import { acmetoolLive, mesosTls, nginxPem, pemFilesDeployer } from '../../src/deployers/pem-files.js'
 import { deployerContract, type DeployerFixture } from '../../src/testing/deployer-contract.js'
 import { createTestBundle } from '../../src/testing/test-bundle.js'
+import { createTestAuthority } from '../../src/testing/test-ca/index.js'
 import { startMarathon } from '../servers/marathon/marathon.js'
 import { fakeHaproxy } from '../support/fake-haproxy.js'
 import { fakeKubeApi } from '../support/fake-kube-api.js'
 import { faultyFiles } from '../support/faulty-files.js'
 import { marathonLbApp, rollBack, servedPair, unrelatedState } from '../support/marathon-lb-app.js'
 import { pairOf, readCombined, readDirectory } from '../support/read-pair.js'
+import { writeHook } from '../support/hook-scripts.js'
 import { temporaryDirectory } from '../support/temporary-directory.js'
 import { probeTls } from '../support/tls-probe.js'
 
@@ -64,6 +67,31 @@ describe('pemFilesDeployer, a directory', () => {
         readDeployed: () => readDirectory(path, { certificate: 'fullchain.pem', key: 'privkey.pem' }),
         failNextWrite: () => {
           faulty.failNext(/^sync .*privkey\.pem/, 'ENOSPC')
+        },
+        writes: () => faulty.changes,
+        dispose: () => directory.remove(),
+      }
+    },
+  })
+})
+
+describe('pemFilesDeployer, for Mesos', () => {
+  deployerContract(runner, {
+    level: 'strict',
+    async createDeployer() {
+      const directory = await temporaryDirectory()
+      const path = join(directory.path, 'tls')
+      const { rootPem } = createTestAuthority()
+      const faulty = faultyFiles()
+      return {
+        // With ciphers that take the kit's keys.
+        deployer: pemFilesDeployer({
+          ...mesosTls({ directory: path, trustBundle: () => rootPem, ciphers: 'ECDHE-ECDSA-AES128-GCM-SHA256' }),
+          fileSystem: faulty.files,
+        }),
+        readDeployed: () => readDirectory(path, { certificate: 'localhost.pem', key: 'localhost-key.pem' }),
+        failNextWrite: () => {
+          faulty.failNext(/^sync .*mesos-tls\.env/, 'ENOSPC')
         },
         writes: () => faulty.changes,
         dispose: () => directory.remove(),
@@ -135,6 +163,38 @@ describe('haproxyDeployer, runtime API', () => {
         writes: () => faulty.changes + haproxy.commands.filter((command) => !command.startsWith('show ')).length,
         unrelatedState: () => JSON.stringify([haproxy.certificates.get(other), haproxy.transaction]),
         dispose: () => haproxy.close(),
+      }
+    },
+  })
+})
+
+describe('pemFilesDeployer with the hooks of acmetool', () => {
+  deployerContract(runner, {
+    level: 'strict',
+    clock: systemClock,
+    async createDeployer() {
+      const directory = await temporaryDirectory()
+      const [state, hooks] = [join(directory.path, 'acme'), join(directory.path, 'hooks')]
+      const [active, fault] = [join(directory.path, 'active.pem'), join(directory.path, 'fault')]
+      // As acmetool's haproxy hook, but in one step.
+      const script = `[ "$1" = live-updated ] || exit 42
+        if [ -e "${fault}" ]; then rm "${fault}"; exit 1; fi
+        while read -r host; do
+          cat "$ACME_STATE_DIR/live/$host/fullchain" "$ACME_STATE_DIR/live/$host/privkey" > "${active}.new" && mv "${active}.new" "${active}"
+        done`
+      await writeHook(hooks, 'haproxy', script)
+      const host = 'www.example.com'
+      const faulty = faultyFiles()
+      return {
+        deployer: pemFilesDeployer({
+          ...acmetoolLive({ directory: state, host }),
+          afterwards: acmetoolHooks({ stateDirectory: state, hosts: [host], directories: [hooks] }),
+          fileSystem: faulty.files,
+        }),
+        readDeployed: () => readCombined(active),
+        failNextWrite: () => writeFile(fault, ''),
+        writes: () => faulty.changes,
+        dispose: () => directory.remove(),
       }
     },
   })

@@ -3,14 +3,24 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { describe, it } from 'vitest'
 import { acmeIssuer, letsEncrypt } from '../../src/issuers/acme/index.js'
+import { privateCaIssuer } from '../../src/issuers/private-ca.js'
+import { createRoot } from '../../src/issuers/private-ca/root.js'
 import type { ChallengeSolver } from '../../src/solvers/challenge-solver.js'
 import { httpResponder } from '../../src/solvers/http-responder.js'
+import type { CertStore } from '../../src/stores/cert-store.js'
 import { memoryStore } from '../../src/stores/memory.js'
 import { fakeClock } from '../../src/testing/fake-clock.js'
 import { issuerContract } from '../../src/testing/issuer-contract.js'
 import { recordingLogger } from '../../src/testing/recording-logger.js'
 import { seededRandom } from '../../src/testing/seeded-random.js'
 import { startTestCa } from '../../src/testing/test-ca/index.js'
+
+const template = {
+  commonName: 'contract root',
+  keyAlgorithm: 'ecdsa-p256',
+  lifetimeMs: 365 * 86_400_000,
+  nameConstraints: undefined,
+} as const
 
 describe('acmeIssuer', () => {
   issuerContract(
@@ -83,3 +93,44 @@ describe('acmeIssuer', () => {
     },
   )
 })
+
+for (const root of ['made', 'given'] as const) {
+  describe(`privateCaIssuer, root ${root}`, () => {
+    issuerContract(
+      { describe, it },
+      {
+        async createIssuer() {
+          const clock = fakeClock()
+          const store = memoryStore({ clock })
+          let issued = 0
+          // A certificate is out when it is stored, and not before.
+          const counting: CertStore = {
+            ...store,
+            async put(key, ...call) {
+              const revision = await store.put(key, ...call)
+              if (key.startsWith('orders/')) issued += 1
+              return revision
+            },
+          }
+          const pair = root === 'given' ? await createRoot(template, clock.now()) : undefined
+          const open = () => privateCaIssuer({ profile: 'peer', roots: pair && [pair] })
+          return {
+            issuer: open(),
+            otherIssuer: privateCaIssuer({ id: 'other' }),
+            context: {
+              signal: new AbortController().signal,
+              clock,
+              logger: recordingLogger(),
+              store: counting,
+              random: seededRandom(7),
+            },
+            reopen: open,
+            certificatesIssued: () => issued,
+          }
+        },
+        identifiers: ['www.internal.example', '10.0.0.5', 'fd00::5'],
+        level: 'strict',
+      },
+    )
+  })
+}

@@ -1,6 +1,7 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'vitest'
+import { acmetoolDnsSolver, acmetoolHttpSolver } from '../../src/solvers/acmetool-hooks.js'
 import type { Challenge } from '../../src/solvers/challenge-solver.js'
 import { httpResponder } from '../../src/solvers/http-responder.js'
 import { route53Solver } from '../../src/solvers/route53/index.js'
@@ -9,9 +10,22 @@ import { webrootSolver } from '../../src/solvers/webroot.js'
 import { storeKey } from '../../src/stores/cert-store.js'
 import { memoryStore } from '../../src/stores/memory.js'
 import { operationContext } from '../../src/testing/operation-context.js'
-import { challengeSolverContract } from '../../src/testing/solver-contract.js'
+import { challengeSolverContract, type SolverFixture } from '../../src/testing/solver-contract.js'
 import { fakeRoute53 } from '../support/fake-route53.js'
+import { dnsHook, webrootHook, writeHook } from '../support/hook-scripts.js'
 import { temporaryDirectory } from '../support/temporary-directory.js'
+
+/** As a web server does: whatever has the name. Temporary files have none a CA would ask for. */
+const servedFrom = (directory: string): Pick<SolverFixture, 'readPresented' | 'plantForeign'> => ({
+  readPresented: async ({ token }) => {
+    const names: string[] = await readdir(directory).catch(() => [])
+    return names.includes(token) ? [await readFile(join(directory, token), 'utf8')] : []
+  },
+  plantForeign: async ({ token }, value) => {
+    await mkdir(directory, { recursive: true })
+    await writeFile(join(directory, token), value)
+  },
+})
 
 for (const option of ['directory', 'challengeDirectory'] as const) {
   describe(`webrootSolver with ${option}`, () => {
@@ -26,15 +40,7 @@ for (const option of ['directory', 'challengeDirectory'] as const) {
           const served = option === 'directory' ? join(root.path, '.well-known/acme-challenge') : root.path
           return {
             solver: open(),
-            // As a web server does: whatever has the name. Temporary files have none a CA would ask for.
-            readPresented: async ({ token }) => {
-              const names: string[] = await readdir(served).catch(() => [])
-              return names.includes(token) ? [await readFile(join(served, token), 'utf8')] : []
-            },
-            plantForeign: async ({ token }, value) => {
-              await mkdir(served, { recursive: true })
-              await writeFile(join(served, token), value)
-            },
+            ...servedFrom(served),
             reopen: async () => open(),
             dispose: () => root.remove(),
           }
@@ -108,6 +114,55 @@ describe('storeResponder', () => {
             await store.put(keyOf(challenge), Buffer.from(value), operationContext())
           },
           reopen: async () => storeResponder({ store }),
+        }
+      },
+    },
+  )
+})
+
+describe('acmetoolHttpSolver', () => {
+  challengeSolverContract(
+    { describe, it },
+    {
+      level: 'strict',
+      async createSolver() {
+        const root = await temporaryDirectory()
+        const [hooks, served] = [join(root.path, 'hooks'), join(root.path, 'webroot')]
+        await writeHook(hooks, 'webroot', webrootHook)
+        await writeHook(hooks, 'reload', 'exit 42')
+        const open = () => acmetoolHttpSolver({ stateDirectory: root.path, directories: [hooks] })
+        return {
+          solver: open(),
+          ...servedFrom(served),
+          reopen: async () => open(),
+          dispose: () => root.remove(),
+        }
+      },
+    },
+  )
+})
+
+describe('acmetoolDnsSolver', () => {
+  challengeSolverContract(
+    { describe, it },
+    {
+      level: 'strict',
+      async createSolver() {
+        const root = await temporaryDirectory()
+        const hooks = join(root.path, 'hooks')
+        await writeHook(hooks, 'dns', dnsHook)
+        const open = () => acmetoolDnsSolver({ stateDirectory: root.path, directories: [hooks] })
+        const zone = (host: string) => join(root.path, 'txt', host)
+        return {
+          solver: open(),
+          readPresented: async ({ identifier }) =>
+            (await readFile(zone(identifier.value), 'utf8').catch(() => '')).split('\n').filter(Boolean),
+          plantForeign: async ({ identifier }, value) => {
+            await mkdir(join(root.path, 'txt'), { recursive: true })
+            await appendFile(zone(identifier.value), `${value}\n`)
+          },
+          reopen: async () => open(),
+          dispose: () => root.remove(),
         }
       },
     },

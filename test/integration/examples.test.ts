@@ -5,7 +5,9 @@ import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { connect as connectTls, createServer as createTlsServer } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { loadAllYaml } from '@kubernetes/client-node'
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest'
@@ -56,6 +58,50 @@ describe('examples', () => {
     const [code] = (await once(ran.child, 'close')) as [number | null]
     expect(code, ran.output()).toBe(0)
     expect(ran.output()).toContain('deployed to key-value:tls/www')
+  })
+
+  it('mesos-private-ca writes files with which two nodes of one CA authenticate each other', async () => {
+    const node = async (name: string) => {
+      const directory = join(work.path, name)
+      const restarted = join(work.path, `${name}-restarted`)
+      const running = runExample('mesos-private-ca/main.ts', {
+        NAMES: `${name}.cluster.example,localhost,127.0.0.1`,
+        PERMITTED: 'cluster.example,localhost,127.0.0.0/8',
+        DIRECTORY: directory,
+        STORE: join(work.path, 'store'),
+        STORE_KEY: Buffer.alloc(32, 7).toString('base64'),
+        RESTART: `touch ${restarted}`,
+      })
+      await printed(running, `deployed ${name}.cluster.example`)
+      running.child.kill('SIGTERM')
+      const [code] = (await once(running.child, 'exit')) as [number | null]
+      expect(code, running.output()).toBe(0)
+      expect(running.output()).not.toContain('PRIVATE KEY')
+      expect(await readFile(restarted, 'utf8')).toBe('')
+      const lines = (await readFile(join(directory, 'mesos-tls.env'), 'utf8')).trimEnd().split('\n')
+      const settings = Object.fromEntries(lines.map((line) => line.split('=', 2) as [string, string]))
+      const file = (variable: string) => readFile(settings[`LIBPROCESS_SSL_${variable}`] ?? '')
+      // As libprocess without LIBPROCESS_SSL_CIPHERS, and without ECDSA in any of them.
+      const mesos = { ciphers: 'AES128-SHA:AES256-SHA', maxVersion: 'TLSv1.2' } as const
+      return { cert: await file('CERT_FILE'), key: await file('KEY_FILE'), ca: await file('CA_FILE'), ...mesos }
+    }
+    // At once: one root comes of it.
+    const [master, agent] = await Promise.all([node('master'), node('agent')])
+    expect(agent.ca).toEqual(master.ca)
+    const server = createTlsServer({ ...master, requestCert: true }, (socket) => {
+      socket.end(String(socket.getPeerCertificate().subject.CN))
+    })
+    await once(server.listen(0, '127.0.0.1'), 'listening')
+    const { port } = server.address() as AddressInfo
+    const ask = async (as: object): Promise<string> => {
+      const socket = connectTls({ host: '127.0.0.1', port, ca: master.ca, ...as }).setEncoding('utf8')
+      let text = ''
+      for await (const chunk of socket) text += chunk as string
+      return text
+    }
+    expect(await ask(agent)).toBe('agent.cluster.example')
+    await expect(ask({ maxVersion: 'TLSv1.2' })).rejects.toThrow()
+    server.close()
   })
 
   it('node-https obtains its own certificate and serves it', async () => {

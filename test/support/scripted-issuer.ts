@@ -2,7 +2,8 @@
 import { encodePem, parsePem } from '../../src/core/pem.js'
 import { generatePrivateKey, publicKeyInfo, type PrivateKeyMaterial } from '../../src/core/private-key.js'
 import type { RenewalInfo } from '../../src/core/renewal-info.js'
-import { createCertificate, csrPublicKeyInfo, parseCertificate, type ParsedCertificate } from '../../src/core/x509.js'
+import { csrPublicKeyInfo, parseCertificate, type ParsedCertificate } from '../../src/core/x509.js'
+import { createCertificate } from '../../src/core/x509-signing.js'
 import type { Clock } from '../../src/core/clock.js'
 import type { Issuer, IssuerContext, IssueRequest, RevocationReason } from '../../src/issuers/issuer.js'
 

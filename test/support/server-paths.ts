@@ -19,6 +19,7 @@ export type ServerName =
   | 'moto_server'
   | 'keepalived'
   | 'testssl'
+  | 'cfssl'
 
 /** What a person does about a missing server. */
 export const howToGetServers = '"npm run test:integration" provides it or says how to get it'

@@ -15,7 +15,7 @@ import type { IssuerContext } from '../issuer.js'
 import { accountKey, type AccountKey } from './account-key.js'
 import type { AcmeSigner, AcmeTransport } from './acme-transport.js'
 import { isProblem, printable, protocolError } from './problem.js'
-import { changeRecord, readRecord, readSound } from './stored-record.js'
+import { changeRecord, readRecord, readSound } from '../stored-record.js'
 
 /** An account as seen from outside. */
 export interface AcmeAccount {

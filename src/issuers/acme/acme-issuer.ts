@@ -21,7 +21,8 @@ import {
 import type { AnyChallengeSolver, ChallengeType } from '../../solvers/challenge-solver.js'
 import { createPreflight, type PreflightOptions } from '../../solvers/preflight.js'
 import { selectSolver } from '../../solvers/select-solver.js'
-import type { Issuer, IssuerContext, RevocationReason } from '../issuer.js'
+import type { Issuer, IssuerContext } from '../issuer.js'
+import { revocationReasonCodes } from '../revocation-reason-codes.js'
 import { accountKeeper, type AcmeAccount } from './account.js'
 import { accountKey } from './account-key.js'
 import { acmeTransport } from './acme-transport.js'
@@ -126,14 +127,6 @@ const optionNames = [
   ...['userAgent', 'requestTimeoutMs', 'orderTimeoutMs', 'id', 'observe'],
 ]
 const allTypes: readonly ChallengeType[] = ['http-01', 'dns-01', 'tls-alpn-01']
-/** RFC 5280 section 5.3.1. */
-const reasonCodes: Readonly<Record<RevocationReason, number>> = {
-  unspecified: 0,
-  keyCompromise: 1,
-  affiliationChanged: 3,
-  superseded: 4,
-  cessationOfOperation: 5,
-}
 
 /**
  * An issuer that obtains certificates from an ACME CA such as Let's Encrypt.
@@ -231,7 +224,7 @@ export function acmeIssuer(options: AcmeIssuerOptions): AcmeIssuer {
       const what = `revocation of the certificate for ${leaf.subject}`
       const { revokeCert: url } = await transport.directory(context)
       if (url === undefined) throw protocolError(what, 'the CA offers no revocation')
-      const payload = { certificate: leaf.der.toString('base64url'), reason: reasonCodes[reason] }
+      const payload = { certificate: leaf.der.toString('base64url'), reason: revocationReasonCodes[reason] }
       try {
         await accounts.use(context, (session) =>
           session.signer.send({ url, what, payload, account: session.url, repeatable: true, answer: 'any' }, context),

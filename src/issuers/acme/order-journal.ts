@@ -13,7 +13,7 @@ import type { ChallengeType } from '../../solvers/challenge-solver.js'
 import { storeKey, type StoreKey } from '../../stores/cert-store.js'
 import type { IssuerContext } from '../issuer.js'
 import type { ChallengeSeed } from './challenge.js'
-import { isConflict, readSound, writeRecord } from './stored-record.js'
+import { isConflict, readSound, writeRecord } from '../stored-record.js'
 
 /** A challenge that may be visible to the CA, and who made it so. */
 export interface PresentedChallenge extends ChallengeSeed {

@@ -9,7 +9,7 @@ import { recordCodec, type RecordCodec } from '../../core/record.js'
 import { RateLimitedError } from '../../errors.js'
 import { storeKey, type StoreKey } from '../../stores/cert-store.js'
 import type { IssuerContext } from '../issuer.js'
-import { changeRecord, readSound } from './stored-record.js'
+import { changeRecord, readSound } from '../stored-record.js'
 
 /** Remembers failed validations of one issuer, in the store. */
 export interface ValidationGuard {

@@ -157,7 +157,7 @@ describe('checkIssuedChain: names', () => {
 
   it.each([
     ['an e-mail address', [encode(contextTag(1, 'primitive'), Buffer.from('a@a.example'))], 'email'],
-    ['a URI', [encode(contextTag(6, 'primitive'), Buffer.from('https://a.example/'))], 'url'],
+    ['a URI', [encode(contextTag(6, 'primitive'), Buffer.from('https://a.example/'))], 'uri'],
     ['a registered id', [encode(contextTag(8, 'primitive'), Buffer.from([42, 3, 4]))], 'id'],
     [
       'an otherName that the library cannot read',

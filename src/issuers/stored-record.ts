@@ -3,10 +3,13 @@
  *
  * @module
  */
-import type { RecordCodec } from '../../core/record.js'
-import { CertError, StoreError } from '../../errors.js'
-import { storeKey, type Revision, type StoreKey } from '../../stores/cert-store.js'
-import type { IssuerContext } from '../issuer.js'
+import type { RecordCodec } from '../core/record.js'
+import { CertError, StoreError } from '../errors.js'
+import { storeKey, type Revision, type StoreKey } from '../stores/cert-store.js'
+import type { IssuerContext } from './issuer.js'
+
+/** What reading and writing a record takes. */
+export type RecordContext = Omit<IssuerContext, 'random'>
 
 /** A record as it was read. */
 export interface Stored<Value> {
@@ -22,7 +25,7 @@ const maxConflicts = 20
 export async function readRecord<Value>(
   key: StoreKey,
   codec: RecordCodec<Value>,
-  context: IssuerContext,
+  context: RecordContext,
 ): Promise<Stored<Value>> {
   const stored = await context.store.get(key, context)
   if (stored === undefined) return { value: undefined, revision: null }
@@ -41,7 +44,7 @@ export async function writeRecord<Value>(
   codec: RecordCodec<Value>,
   value: Value,
   revision: Revision | null,
-  context: IssuerContext,
+  context: RecordContext,
 ): Promise<Stored<Value>> {
   return { value, revision: await context.store.put(key, codec.encode(value), context, { ifRevision: revision }) }
 }
@@ -54,7 +57,7 @@ export async function changeRecord<Value>(
   key: StoreKey,
   codec: RecordCodec<Value>,
   change: (value: Value | undefined) => Value | undefined,
-  context: IssuerContext,
+  context: RecordContext,
   known?: Stored<Value>,
 ): Promise<Stored<Value>> {
   let stored = known ?? (await readRecord(key, codec, context))
@@ -84,7 +87,7 @@ export function isConflict(error: unknown): boolean {
 export async function readSound<Value>(
   key: StoreKey,
   codec: RecordCodec<Value>,
-  context: IssuerContext,
+  context: RecordContext,
 ): Promise<Stored<Value>> {
   try {
     return await readRecord(key, codec, context)
@@ -98,7 +101,7 @@ export async function readSound<Value>(
 async function quarantine(
   key: StoreKey,
   damaged: NonNullable<StoreError['damaged']>,
-  context: IssuerContext,
+  context: RecordContext,
 ): Promise<void> {
   const copy = storeKey('quarantine', key, String(context.clock.now()))
   await context.store.put(copy, damaged.value, context)
