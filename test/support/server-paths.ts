@@ -4,7 +4,17 @@
 
 /** Servers that `scripts/servers.js` knows how to provide. */
 export type ServerName =
-  'pebble' | 'pebble-challtestsrv' | 'haproxy' | 'nginx' | 'openssl' | 'strace' | 'lego' | 'certbot'
+  | 'pebble'
+  | 'pebble-challtestsrv'
+  | 'haproxy'
+  | 'nginx'
+  | 'openssl'
+  | 'strace'
+  | 'lego'
+  | 'certbot'
+  | 'redis-server'
+  | 'postgres'
+  | 'pgbouncer'
 
 /** What a person does about a missing server. */
 export const howToGetServers = '"npm run test:integration" provides it or says how to get it'
