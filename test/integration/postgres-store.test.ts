@@ -1,0 +1,75 @@
+/**
+ * postgresStore on a real PostgreSQL, directly and through PgBouncer.
+ */
+import { randomBytes } from 'node:crypto'
+import { afterAll, beforeAll, describe, it } from 'vitest'
+import type { CertStore } from '../../src/stores/cert-store.js'
+import { encryptedStore } from '../../src/stores/encrypted.js'
+import { postgresStore } from '../../src/stores/postgres.js'
+import { certStoreContract, type StoreFixture } from '../../src/testing/store-contract.js'
+import { postgresPool, startPgBouncer, startPostgres, type PostgresServer } from '../support/postgres.js'
+import { describeWith } from '../support/servers.js'
+
+describeWith(['postgres', 'pgbouncer'], 'postgresStore', () => {
+  let server: PostgresServer
+  let bouncer: { port: number; stop(): Promise<void> }
+  let count = 0
+
+  beforeAll(async () => {
+    server = await startPostgres()
+    bouncer = await startPgBouncer(server)
+  })
+  afterAll(async () => {
+    await bouncer.stop()
+    await server.stop()
+  })
+
+  /** Two stores with a pool each, on a table of their own. */
+  const fixture = async (port: () => number, wrap: (store: CertStore) => CertStore): Promise<StoreFixture> => {
+    const table = `contract_${String((count += 1))}`
+    const pools = [port(), port(), server.port].map((each) => postgresPool({ ...server.connection, port: each }))
+    const [one, other, listener] = pools
+    const open = (pool: typeof one): CertStore => wrap(postgresStore({ pool: pool!, table, listener }))
+    return {
+      store: open(one),
+      reopen: async () => open(other),
+      damage: async (key) => {
+        await server.query(
+          `UPDATE ${table} SET entry = set_byte(entry, length(entry) - 1, get_byte(entry, length(entry) - 1) # 1) WHERE key = $1`,
+          [key],
+        )
+      },
+      dispose: async () => {
+        await Promise.all(pools.map((pool) => pool.end()))
+      },
+    }
+  }
+
+  describe('directly', () => {
+    const createStore = () =>
+      fixture(
+        () => server.port,
+        (store) => store,
+      )
+    certStoreContract({ describe, it }, { createStore, level: 'strict' })
+  })
+
+  describe('through PgBouncer in transaction mode', () => {
+    const createStore = () =>
+      fixture(
+        () => bouncer.port,
+        (store) => store,
+      )
+    certStoreContract({ describe, it }, { createStore, level: 'strict' })
+  })
+
+  describe('encrypted', () => {
+    const key = randomBytes(32)
+    const createStore = () =>
+      fixture(
+        () => server.port,
+        (store) => encryptedStore(store, key),
+      )
+    certStoreContract({ describe, it }, { createStore, level: 'strict' })
+  })
+})
