@@ -2,13 +2,15 @@
  * postgresStore on a real PostgreSQL, directly and through PgBouncer.
  */
 import { randomBytes } from 'node:crypto'
-import { afterAll, beforeAll, describe, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { CertStore } from '../../src/stores/cert-store.js'
 import { encryptedStore } from '../../src/stores/encrypted.js'
 import { postgresStore } from '../../src/stores/postgres.js'
 import { certStoreContract, type StoreFixture } from '../../src/testing/store-contract.js'
 import { postgresPool, startPgBouncer, startPostgres, type PostgresServer } from '../support/postgres.js'
 import { describeWith } from '../support/servers.js'
+import { sweepFaults } from '../support/store-faults.js'
+import { tcpProxy } from '../support/tcp-proxy.js'
 
 describeWith(['postgres', 'pgbouncer'], 'postgresStore', () => {
   let server: PostgresServer
@@ -61,6 +63,26 @@ describeWith(['postgres', 'pgbouncer'], 'postgresStore', () => {
         (store) => store,
       )
     certStoreContract({ describe, it }, { createStore, level: 'strict' })
+  })
+
+  describe('through a bad connection', () => {
+    it.each(['drop-before', 'drop-after', 'hang'] as const)('tells of every request that met %s', async (fault) => {
+      const proxy = await tcpProxy(server.port)
+      const table = `faults_${String((count += 1))}`
+      const open = (port: number, timeoutMs: number) => {
+        const pool = postgresPool({ ...server.connection, port, ssl: false })
+        return { store: postgresStore({ pool, table, timeoutMs }), close: () => pool.end() }
+      }
+      const direct = open(server.port, 10_000)
+      const { fired, told } = await sweepFaults(
+        { proxy, direct: direct.store, connect: async (timeoutMs) => open(proxy.port, timeoutMs) },
+        fault,
+      )
+      expect(fired).toBeGreaterThanOrEqual(9)
+      console.log(`postgres, ${fault}: ${String(fired)} requests, ${String(told)} operations failed`)
+      await direct.close()
+      await proxy.close()
+    })
   })
 
   describe('encrypted', () => {
