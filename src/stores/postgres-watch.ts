@@ -18,6 +18,8 @@ export interface PostgresWatch {
   readonly context: OperationContext
   /** Name of the store. */
   readonly store: string
+  /** Runs what may fail at the server: with a limit, and in the words of the store. */
+  readonly attempt: <Result>(run: (signal: AbortSignal) => Promise<Result>) => Promise<Result>
 }
 
 /** Pause before a connection that broke is made anew. */
@@ -28,7 +30,7 @@ export async function watchPostgres(watch: PostgresWatch): Promise<void> {
   const { context, prefix, onChange, list, store } = watch
   const { signal, clock, logger } = context
   signal.throwIfAborted()
-  let listening = await listen(watch)
+  let listening = await watch.attempt((limit) => listen(watch, limit))
   for (;;) {
     await listening.broken
     signal.throwIfAborted()
@@ -36,7 +38,7 @@ export async function watchPostgres(watch: PostgresWatch): Promise<void> {
     for (;;) {
       await clock.sleep(pauseMs, { signal, background: true })
       try {
-        listening = await listen(watch)
+        listening = await watch.attempt((limit) => listen(watch, limit))
         break
       } catch (error) {
         signal.throwIfAborted()
@@ -54,7 +56,7 @@ export async function watchPostgres(watch: PostgresWatch): Promise<void> {
 }
 
 /** Resolves once the server tells; `broken` resolves when it does not any more. */
-async function listen(watch: PostgresWatch): Promise<{ readonly broken: Promise<void> }> {
+async function listen(watch: PostgresWatch, limit: AbortSignal): Promise<{ readonly broken: Promise<void> }> {
   const { listener, statement, prefix, onChange, context } = watch
   const { signal } = context
   const client: PostgresListenerClient = await listener.connect()
@@ -72,8 +74,10 @@ async function listen(watch: PostgresWatch): Promise<{ readonly broken: Promise<
     client.release(true)
   })
   try {
-    signal.throwIfAborted()
+    // A connection that comes too late is given back.
+    limit.throwIfAborted()
     await client.query(statement)
+    limit.throwIfAborted()
   } catch (error) {
     end()
     throw error

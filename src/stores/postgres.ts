@@ -288,7 +288,10 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
     }),
     ...(listener !== undefined && {
       watch: (prefix: string, onChange: (key: StoreKey) => void, context: OperationContext) =>
-        watchPostgres({ listener, statement: statements.listen, prefix, onChange, list, context, store: name }),
+        watchPostgres({
+          ...{ listener, statement: statements.listen, prefix, onChange, list, context, store: name },
+          attempt: (run) => operation('watch', `${prefix}*`, context, run),
+        }),
     }),
   }
 }

@@ -75,6 +75,8 @@ function messageOf(error: Error): string {
   return error.errors.map((each) => (each instanceof Error ? each.message : '')).join(', ')
 }
 
+/** Redis repeats a command it does not know. */
 function shorten(message: string): string {
-  return message.length > 300 ? `${message.slice(0, 300)}...` : message
+  const own = message.replace(/, with args beginning with:.*/s, '')
+  return own.length > 300 ? `${own.slice(0, 300)}...` : own
 }

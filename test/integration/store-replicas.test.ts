@@ -139,7 +139,9 @@ describeWith(['redis-server', 'postgres'], 'replicas on one store', () => {
   describe.each(engines)('%s: processes that start in the same moment on an empty store', (engine) => {
     it.each([1, 3, 10])('%i of them: one account, one order, one certificate, all deployed', async (replicas) => {
       const { ca, instructions } = await scenario(engine, { mode: 'start' })
-      const all = Array.from({ length: replicas }, (_, index) => run({ ...instructions, node: `node-${String(index)}` }))
+      const all = Array.from({ length: replicas }, (_, index) =>
+        run({ ...instructions, node: `node-${String(index)}` }),
+      )
       await waitFor(() => all.every(({ said }) => said.length > 0), all)
       for (const { child } of all) child.stdin?.write('start\n')
       await waitFor(() => all.every(({ said }) => said.some(({ target }) => target === 'node')), all)
@@ -182,11 +184,16 @@ describeWith(['redis-server', 'postgres'], 'replicas on one store', () => {
         expect([ca.accounts.length, ca.orders.length, ca.certificates.length], label).toEqual([1, 1, 1])
         const deployed = await journalOf(instructions)
         expect(new Set(deployed.map(({ fingerprint }) => fingerprint)).size, label).toBe(1)
-        expect(deployed.map(({ node, target }) => `${node} ${target}`), label).toContain('two node')
+        expect(
+          deployed.map(({ node, target }) => `${node} ${target}`),
+          label,
+        ).toContain('two node')
         await ca.close()
       }
       expect(fired).toBeGreaterThan(20)
-      console.log(`${engine}: killed at ${String(fired)} steps, lease ${String(lockTtlMs)} ms, longest takeover ${String(longest)} ms`)
+      console.log(
+        `${engine}: killed at ${String(fired)} steps, lease ${String(lockTtlMs)} ms, longest takeover ${String(longest)} ms`,
+      )
     })
   })
 

@@ -3,8 +3,7 @@
  * its own and one that all replicas share. Kills or stops itself at the step it is told to; a step is anything the outside
  * could notice. Argument: JSON of {@link ReplicaInstructions}. Says what happens in lines of JSON.
  */
-import { access, appendFile, readFile } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { appendFile, readFile } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { createClient } from '@redis/client'
 import { Redis } from 'ioredis'
@@ -105,24 +104,21 @@ function stepping(store: CertStore): CertStore {
 /** A target is a file; what was written to it last is what it serves. */
 function deployer(scope: 'node' | 'cluster'): Deployer {
   const { journal } = instructions
-  const line = (fingerprint: string): string => `${node} ${scope} ${fingerprint}\n`
+  async function served(): Promise<string | undefined> {
+    const lines = (await readFile(journal, 'utf8').catch(() => '')).split('\n')
+    return lines.findLast((line) => line.includes(scope === 'node' ? `${node} node` : ' cluster '))?.split(' ')[2]
+  }
   return {
     name: scope,
     scope,
     deploy: (bundle, { signal }) =>
       around(async () => {
-        await access(dirname(journal))
+        if ((await served()) === bundle.fingerprintSha256) return { status: 'unchanged' }
         signal.throwIfAborted()
         // One line is one write: it is there, or it is not.
-        await appendFile(journal, line(bundle.fingerprintSha256))
+        await appendFile(journal, `${node} ${scope} ${bundle.fingerprintSha256}\n`)
         return { status: 'deployed' }
       }),
-    async inspect(bundle) {
-      const lines = (await readFile(journal, 'utf8').catch(() => '')).split('\n')
-      const last = lines.findLast((each) => each.includes(scope === 'node' ? `${node} node` : ' cluster '))
-      if (last === undefined) return 'absent'
-      return last.endsWith(bundle.fingerprintSha256) ? 'current' : 'stale'
-    },
   }
 }
 
