@@ -18,6 +18,8 @@ export interface RedisOptions {
 export interface RedisServer {
   readonly port: number
   readonly pid: number
+  /** Where it keeps its files. */
+  readonly directory: string
   /** One command over a connection of its own. */
   command(...args: string[]): Promise<unknown>
   /** Ends it by SIGKILL and starts it again, on the same port and data. */
@@ -43,6 +45,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
   let { port, server } = await withFreePorts(1, start)
   return {
     port,
+    directory: directory.path,
     get pid() {
       return server.pid
     },

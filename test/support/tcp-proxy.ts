@@ -19,17 +19,18 @@ export interface TcpProxy {
   arm(nth: number, fault: TcpFault): void
   /** From now on nothing goes wrong any more. Tells whether something did. */
   disarm(): boolean
-  /** Cuts what is connected, and refuses who comes until `restore`. */
+  /** Cuts what is connected, and refuses who comes until `restore`, which may lead elsewhere. */
   cut(): void
-  restore(): void
+  restore(target?: number): void
   close(): Promise<void>
 }
 
-export async function tcpProxy(target: number): Promise<TcpProxy> {
+export async function tcpProxy(firstTarget: number): Promise<TcpProxy> {
   const open = new Set<Socket>()
   let armed: { left: number; readonly fault: TcpFault } | undefined
   let fired = false
   let refusing = false
+  let target = firstTarget
 
   const track = (connection: Socket): void => {
     open.add(connection)
@@ -82,7 +83,8 @@ export async function tcpProxy(target: number): Promise<TcpProxy> {
       refusing = true
       for (const connection of open) connection.destroy()
     },
-    restore() {
+    restore(next = target) {
+      target = next
       refusing = false
     },
     async close() {

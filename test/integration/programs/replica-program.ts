@@ -73,7 +73,10 @@ async function openStore(): Promise<{ store: CertStore; close: () => unknown }> 
       await Promise.all([client.connect(), subscriber.connect()])
       return {
         store: redisStore({ client, subscriber, prefix: place }),
-        close: () => [client.destroy(), subscriber.destroy()],
+        close: () => {
+          client.destroy()
+          subscriber.destroy()
+        },
       }
     }
     case 'ioredis': {
@@ -81,7 +84,10 @@ async function openStore(): Promise<{ store: CertStore; close: () => unknown }> 
       const subscriber = client.duplicate()
       return {
         store: redisStore({ client, subscriber, prefix: place }),
-        close: () => [client.disconnect(), subscriber.disconnect()],
+        close: () => {
+          client.disconnect()
+          subscriber.disconnect()
+        },
       }
     }
     case 'postgres': {
