@@ -102,6 +102,37 @@ export async function sweepFaults(subject: FaultySubject, fault: TcpFault): Prom
   return { fired, told }
 }
 
+/** Three writers count at once, each until so many of its changes were acknowledged; some outcomes they do not get to know. */
+export async function countThrough(
+  store: CertStore,
+  key: StoreKey,
+  times: number,
+): Promise<{ acknowledged: number; unknown: number; value: number }> {
+  let acknowledged = 0
+  let unknown = 0
+  const increment = async (): Promise<void> => {
+    for (let done = 0; done < times;) {
+      try {
+        const stored = await store.get(key, context())
+        const next = Number(Buffer.from(stored?.value ?? bytes('0')).toString()) + 1
+        await store.put(key, bytes(String(next)), context(), { ifRevision: stored?.revision ?? null })
+        acknowledged += 1
+        done += 1
+      } catch (error) {
+        if (!CertError.isInstance(error)) throw error
+        if (error.code === 'ERR_STORE_UNAVAILABLE') unknown += 1
+        else expect(error.code).toBe('ERR_STORE_CONFLICT')
+      }
+    }
+  }
+  await Promise.all([increment(), increment(), increment()])
+  const counted = await untilItWorks(() => store.get(key, context()))
+  const value = Number(Buffer.from(counted?.value ?? bytes('0')).toString())
+  expect(value).toBeGreaterThanOrEqual(acknowledged)
+  expect(value).toBeLessThanOrEqual(acknowledged + unknown)
+  return { acknowledged, unknown, value }
+}
+
 /** The connection comes back when the client has made a new one. */
 async function untilItWorks<Result>(run: () => Promise<Result>): Promise<Result> {
   for (let attempt = 1; ; attempt += 1) {
