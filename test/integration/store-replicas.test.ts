@@ -231,7 +231,10 @@ describeWith(['redis-server', 'postgres'], 'replicas on one store', () => {
         expect([...shared, newest], `${label}: old on the shared target`).toEqual(
           Array.from({ length: shared.length + 1 }, () => newest),
         )
-        // Its own target it may have been about to serve when it was stopped: what it brings there last is the newest.
+        // A service goes on with its next pass, which brings the newest to its own target, and orders nothing.
+        const later = run({ ...instructions, endAtStep: 0 })
+        expect(await later.ended, `${label}: ${later.stderr()}`).toEqual({ code: 0, signal: null })
+        expect(ca.certificates.length, label).toBe(2)
         const own = (await journalOf(instructions)).filter(({ node, target }) => node === 'one' && target === 'node')
         expect(own.at(-1)?.fingerprint, label).toBe(newest)
         await ca.close()
