@@ -120,6 +120,21 @@ const sources = [
     debianPackage: 'golang-cfssl',
   },
   {
+    name: 'redis-server',
+    required: true,
+    minimum: '6.2.0',
+    readVersion: printedVersion('--version'),
+    debianPackage: 'redis-server',
+  },
+  { name: 'postgres', required: true, minimum: '13.0', readVersion: printedVersion('-V'), debianPackage: 'postgresql' },
+  {
+    name: 'pgbouncer',
+    required: true,
+    minimum: '1.18.0',
+    readVersion: printedVersion('-V'),
+    debianPackage: 'pgbouncer',
+  },
+  {
     name: 'certbot',
     required: false,
     minimum: '2.1.0',
@@ -138,6 +153,8 @@ const searchPath = [
   '/usr/local/sbin',
   '/usr/sbin',
   '/sbin',
+  // Debian keeps one set of PostgreSQL's programs per version, and none of the server's on the PATH.
+  ...[18, 17, 16, 15, 14, 13].map((version) => `/usr/lib/postgresql/${version}/bin`),
   binDirectory,
 ]
 
@@ -436,8 +453,8 @@ async function installFromDebian(wanted, log) {
 }
 
 /**
- * Debian starts nginx and haproxy as soon as they are installed, on port 80 of a machine that only wanted to run
- * tests. A policy that was there before is left alone.
+ * Debian starts nginx, haproxy and databases as soon as they are installed, on the ports of a machine that only wanted to
+ * run tests. A policy that was there before is left alone.
  *
  * @param {() => Promise<void>} install
  */

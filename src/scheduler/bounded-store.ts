@@ -11,7 +11,7 @@ import type { CertStore } from '../stores/cert-store.js'
 /** Longer than any database's own limits. An operation that exceeds it is given up. */
 const operationTimeoutMs = 60_000
 
-/** The same store, each operation with a limit. A lock once taken has none. */
+/** The same store, each operation with a limit. A lock once taken has none, nor has a watch. */
 export function boundedStore(store: CertStore): CertStore {
   async function bounded<T>(what: string, context: OperationContext, work: Promise<T>): Promise<T> {
     // Most operations are over within a turn of the event loop; a deadline for each would cost more than they do.
@@ -32,6 +32,7 @@ export function boundedStore(store: CertStore): CertStore {
     put: (key, value, context, options) => bounded(`put ${key}`, context, store.put(key, value, context, options)),
     delete: (key, context, options) => bounded(`delete ${key}`, context, store.delete(key, context, options)),
     list: (prefix, context) => store.list(prefix, context),
+    ...(store.watch !== undefined && { watch: store.watch.bind(store) }),
     ...(lock === undefined
       ? {}
       : {

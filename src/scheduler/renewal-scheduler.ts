@@ -32,6 +32,7 @@ import { scheduledWait } from './retry-schedule.js'
 import { certificateStatus, planCertificate, type CertificateStatus, type PlannedAction } from './status.js'
 import { revokeStored } from './revoke-certificate.js'
 import { handshake, resolveWithSystem, type ResolveHost } from './verify-endpoint.js'
+import { watchCertificates } from './watch-certificates.js'
 
 /** Options of {@link RenewalScheduler}. */
 export interface RenewalSchedulerOptions {
@@ -92,6 +93,8 @@ interface Managed {
   running: Promise<unknown>
   /** Passes in a row that failed as a whole. */
   failedPasses: number
+  /** Something was stored since the last pass began. */
+  changed: boolean
 }
 
 /**
@@ -204,6 +207,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
       memory: { known: new Map(), lastAlarm: undefined },
       running: Promise.resolve(),
       failedPasses: 0,
+      changed: false,
     })
     this.#queue.set(spec.name, this.#environment.clock.now())
     this.#wake?.()
@@ -237,7 +241,8 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
       void this.stop()
     }
     signal?.addEventListener('abort', onAbort, { once: true })
-    const ended = this.#loop(controller.signal).finally(() => {
+    const watching = watchCertificates(this.#environment, (name) => this.#lookAt(name), controller.signal)
+    const ended = Promise.all([this.#loop(controller.signal), watching]).then(() => {
       signal?.removeEventListener('abort', onAbort)
     })
     this.#run = { controller, ended }
@@ -372,6 +377,15 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     await Promise.all(passes)
   }
 
+  /** Another replica, or this one, has stored this certificate. */
+  #lookAt(name: string): void {
+    const managed = this.#managed.get(name)
+    if (managed === undefined) return
+    managed.changed = true
+    this.#queue.set(name, this.#now())
+    this.#wake?.()
+  }
+
   #lookAtAll(): void {
     for (const name of this.#managed.keys()) this.#queue.set(name, this.#now())
   }
@@ -420,6 +434,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     try {
       options.signal.throwIfAborted()
       allowManyListeners(options.signal)
+      managed.changed = false
       const result = await reconcileCertificate(spec, this.#environment, memory, options)
       outcome = result.outcome
       if (result.unrecorded === undefined) managed.failedPasses = 0
@@ -431,7 +446,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     }
     if (this.#managed.get(spec.name) === managed) {
       const now = this.#now()
-      const wanted = outcome.nextRunAt.getTime()
+      const wanted = managed.changed ? now : outcome.nextRunAt.getTime()
       const at = Number.isFinite(wanted) ? wanted : now + longestWaitMs
       this.#queue.set(spec.name, Math.min(Math.max(at, now + shortestWaitMs), now + longestWaitMs))
       this.#wake?.()

@@ -19,8 +19,12 @@ export function compareRevision(
   expected: PutOptions['ifRevision'],
 ): void {
   if (expected === undefined || expected === current) return
-  const what = current === null ? 'deleted' : expected === null ? 'created' : 'changed'
-  throw new StoreError({
+  throw conflict(place, current === null ? 'deleted' : expected === null ? 'created' : 'changed')
+}
+
+/** What a writer is told who was not the first. */
+export function conflict(place: { readonly store: string; readonly key: string }, what: string): StoreError {
+  return new StoreError({
     code: 'ERR_STORE_CONFLICT',
     message: `${place.store}: ${place.key} was ${what} by someone else; read it again`,
     ...place,

@@ -11,12 +11,13 @@ import type { OperationContext } from '../core/context.js'
 import { StoreError } from '../errors.js'
 import { errorCode, syncDirectory } from '../internal/atomic-file.js'
 import { systemFiles, type FileSystem } from '../internal/file-system.js'
-import { assertDuration, assertOptions, assertPath } from '../internal/options.js'
-import type { CertStore, StoreKey, StoreLock } from './cert-store.js'
-import { largestEntryBytes, type DamagedEntry, type Entry } from './file/entry-format.js'
+import { assertOptions, assertPath } from '../internal/options.js'
+import type { CertStore, StoreKey } from './cert-store.js'
+import { largestEntryBytes, type DamagedEntry, type Entry } from './entry-format.js'
 import { entryFiles, sweepLeftovers, type EntryFiles } from './file/entry-files.js'
 import { isProvenDead, processIdentity } from '../internal/process-identity.js'
-import { takeLease, type LeaseCell, type LeaseObservations } from './lease.js'
+import type { LeaseCell } from './lease.js'
+import { storeLeases } from './store-leases.js'
 
 /** Options of {@link fileStore}. */
 export interface FileStoreOptions {
@@ -71,8 +72,6 @@ export function fileStore(options: FileStoreOptions): CertStore {
   assertOptions(options, ['directory', 'clock', 'files'], 'fileStore')
   const { directory, clock, files = systemFiles } = options
   assertPath(directory, 'directory')
-  const observations: LeaseObservations = new Map()
-  const held = new Set<StoreLock>()
   let opening: Promise<OpenStore & { stillThere(): Promise<boolean> }> | undefined
 
   async function open(context: OperationContext): Promise<OpenStore> {
@@ -140,7 +139,9 @@ export function fileStore(options: FileStoreOptions): CertStore {
     const { signal } = new AbortController()
     return {
       async read() {
-        const entry: Entry | undefined = await leases.read(key)
+        const entry: Entry | undefined = await leases.read(key).catch((error: unknown) => {
+          throw unavailable('lock', `lock ${lock}`, error)
+        })
         if (entry === undefined) return undefined
         return 'damage' in entry ? { value: new Uint8Array(), revision: entry.revision } : entry
       },
@@ -153,6 +154,17 @@ export function fileStore(options: FileStoreOptions): CertStore {
       },
     }
   }
+
+  const leases = storeLeases({
+    store: name,
+    clock,
+    open: (lock, context) =>
+      attempt('lock', `lock ${lock}`, context, async (opened) => ({
+        cell: leaseCell(opened.leases, lock),
+        holder: opened.identity,
+        isDead: (holder) => isProvenDead(holder, opened.identity, files),
+      })),
+  })
 
   return {
     name,
@@ -184,34 +196,7 @@ export function fileStore(options: FileStoreOptions): CertStore {
         throw error === context.signal.reason ? error : unavailable('list', undefined, error)
       }
     },
-    async lock(lock, context, { ttlMs }) {
-      assertDuration(ttlMs, 'ttlMs')
-      const lease = await attempt('lock', `lock ${lock}`, context, ({ leases, identity }) =>
-        takeLease({
-          store: name,
-          name: lock,
-          cell: leaseCell(leases, lock),
-          ttlMs,
-          clock: clock ?? context.clock,
-          logger: context.logger,
-          observations,
-          holder: identity,
-          isDead: (holder) => isProvenDead(holder, identity, files),
-        }),
-      )
-      if (lease === undefined) return undefined
-      const release = async (): Promise<void> => {
-        await lease.release()
-        held.delete(lease)
-      }
-      held.add(lease)
-      lease.signal.addEventListener('abort', () => held.delete(lease))
-      return { signal: lease.signal, fencingToken: lease.fencingToken, release, [Symbol.asyncDispose]: release }
-    },
-    async close() {
-      await Promise.all([...held].map((lease) => lease.release()))
-      held.clear()
-    },
+    ...leases,
   }
 }
 

@@ -21,6 +21,10 @@ export interface SpawnServerOptions {
   readonly args?: readonly string[] | undefined
   /** The whole environment except PATH: nothing of the caller's settings reaches the server. */
   readonly env?: Readonly<Record<string, string>> | undefined
+  /** User and group id to run as, when this process is root. @defaultValue its own */
+  readonly user?: number | undefined
+  /** @defaultValue 'SIGTERM' */
+  readonly stopSignal?: NodeJS.Signals | undefined
   /** All of them must hold. */
   readonly ready: readonly Readiness[]
   /** @defaultValue 15000 */
@@ -55,7 +59,7 @@ export function runningServers(): number[] {
 }
 
 export async function spawnServer(options: SpawnServerOptions): Promise<ServerProcess> {
-  const { ready, readyTimeoutMs = 15_000, stopTimeoutMs = 5_000, onLine } = options
+  const { ready, readyTimeoutMs = 15_000, stopTimeoutMs = 5_000, stopSignal = 'SIGTERM', onLine } = options
   const child = spawnChild(options)
   running.add(child)
   const gone = new Promise<void>((resolve) => {
@@ -72,7 +76,7 @@ export async function spawnServer(options: SpawnServerOptions): Promise<ServerPr
   let stopping: Promise<void> | undefined
   const stop = (): Promise<void> => {
     stopping ??= (async () => {
-      child.kill('SIGTERM')
+      child.kill(stopSignal)
       if (!(await settledWithin(gone, stopTimeoutMs))) child.kill('SIGKILL')
       await gone
       // The last lines; a grandchild that keeps the pipe open must not keep us.
@@ -99,14 +103,17 @@ export async function spawnServer(options: SpawnServerOptions): Promise<ServerPr
   return { pid: child.pid!, output, stop }
 }
 
-function spawnChild({ command, args = [], env = {} }: SpawnServerOptions): Child {
+function spawnChild({ command, args = [], env = {}, user }: SpawnServerOptions): Child {
   // Where there is setpriv (Linux), the kernel ends the server with us, however we end. It keeps the process id.
-  const [file, ...prefix] = existsSync('/usr/bin/setpriv')
-    ? ['/usr/bin/setpriv', '--pdeathsig', 'TERM', '--', command]
+  const withSetpriv = existsSync('/usr/bin/setpriv')
+  const identity = user === undefined ? [] : ['--reuid', String(user), '--regid', String(user), '--clear-groups']
+  const [file, ...prefix] = withSetpriv
+    ? ['/usr/bin/setpriv', ...identity, '--pdeathsig', 'TERM', '--', command]
     : [command]
   return spawn(file, [...prefix, ...args], {
     env: { PATH: process.env['PATH'] ?? '', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
+    ...(withSetpriv || user === undefined ? {} : { uid: user, gid: user }),
   })
 }
 

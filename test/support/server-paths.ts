@@ -20,6 +20,9 @@ export type ServerName =
   | 'keepalived'
   | 'testssl'
   | 'cfssl'
+  | 'redis-server'
+  | 'postgres'
+  | 'pgbouncer'
 
 /** What a person does about a missing server. */
 export const howToGetServers = '"npm run test:integration" provides it or says how to get it'

@@ -26,7 +26,7 @@ import { errorCode, syncDirectory } from '../../internal/atomic-file.js'
 import type { FileSystem } from '../../internal/file-system.js'
 import type { Revision } from '../cert-store.js'
 import { compareRevision } from '../compare-revision.js'
-import { damaged, decodeEntry, encodeEntry, largestEntryBytes, type Entry } from './entry-format.js'
+import { damaged, decodeEntry, encodeEntry, largestEntryBytes, type Entry } from '../entry-format.js'
 import { isHashedName, keyName, nameKey } from './key-name.js'
 
 /**

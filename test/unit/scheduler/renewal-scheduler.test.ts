@@ -8,7 +8,7 @@ import type { Deployer } from '../../../src/deployers/deployer.js'
 import type { ManagedCertificate } from '../../../src/scheduler/managed-certificate.js'
 import type { RenewalEventMap } from '../../../src/scheduler/events.js'
 import { RenewalScheduler, type RenewalSchedulerOptions } from '../../../src/scheduler/renewal-scheduler.js'
-import { storeKey, type CertStore } from '../../../src/stores/cert-store.js'
+import { storeKey, type CertStore, type StoreKey } from '../../../src/stores/cert-store.js'
 import { memoryStore } from '../../../src/stores/memory.js'
 import { fakeClock, type FakeClock } from '../../../src/testing/fake-clock.js'
 import { operationContext } from '../../../src/testing/operation-context.js'
@@ -863,6 +863,86 @@ describe('the running scheduler', () => {
     const { outcomes } = await scheduler.reconcile()
     expect(outcomes).toMatchObject([{ status: 'renewed' }])
     await settle(() => logger.entries.filter(({ message }) => message === 'event listener failed').length === 2)
+  })
+
+  describe('on a store that tells of changes', () => {
+    let tell: (key: StoreKey) => void
+    let watched: string[]
+    /** Watches that end at once, before one that stays. */
+    let failures: number
+
+    beforeEach(() => {
+      watched = []
+      failures = 0
+    })
+
+    function watchedStore(): CertStore {
+      return {
+        ...store,
+        watch: (prefix, onChange, { signal }) => {
+          watched.push(prefix)
+          if (watched.length <= failures) return Promise.reject(new Error('no connection'))
+          tell = onChange
+          return new Promise((_, reject) => {
+            signal.addEventListener('abort', () => {
+              reject(signal.reason as Error)
+            })
+          })
+        },
+      }
+    }
+
+    it('deploys at once what another replica has stored, without a look at the clock', async () => {
+      const scheduler = schedulerFor([certificate()], { store: watchedStore() })
+      scheduler.start()
+      await settle(() => deployer.history.length === 1 && clock.sleeping > 0)
+      const other = recordingDeployer()
+      const replica = schedulerFor([certificate({ deployers: [other] })], { node: 'other' })
+      await replica.renew('www', { force: true })
+      expect(deployer.history).toHaveLength(1)
+      tell(storeKey('certificates', 'elsewhere'))
+      tell('certificates/%')
+      tell(storeKey('certificates', 'www'))
+      await settle(() => deployer.history.length === 2)
+      expect(deployer.current?.fingerprintSha256).toBe(other.current?.fingerprintSha256)
+      expect(watched).toEqual(['certificates/'])
+      await scheduler.stop()
+      expect(clock.sleeping).toBe(0)
+    })
+
+    it('looks again at what was stored while it was looking', async () => {
+      const other = recordingDeployer()
+      const replica = schedulerFor([certificate({ deployers: [other] })], { node: 'other' })
+      deployer.onDeploy = async () => {
+        deployer.onDeploy = () => undefined
+        // Read already, and the only free slot is taken.
+        await replica.renew('www', { force: true })
+        tell(storeKey('certificates', 'www'))
+      }
+      const scheduler = schedulerFor([certificate()], { store: watchedStore(), concurrency: 1 })
+      scheduler.start()
+      await settle(() => other.history.length === 1 && clock.sleeping > 0)
+      await clock.advance(minute)
+      await settle(() => deployer.current?.fingerprintSha256 === other.current?.fingerprintSha256)
+      await scheduler.stop()
+    })
+
+    it('watches again after a watch that failed, and is stopped while it waits for that', async () => {
+      failures = 2
+      const scheduler = schedulerFor([certificate()], { store: watchedStore() })
+      scheduler.start()
+      await settle(() => watched.length === 1)
+      await clock.advance(minute)
+      await settle(() => watched.length === 3)
+      expect(logger.entries.filter(({ message }) => message === 'store cannot be watched')).toHaveLength(2)
+      await scheduler.stop()
+      expect(clock.sleeping).toBe(0)
+      failures = 4
+      scheduler.start()
+      await settle(() => watched.length === 4)
+      await scheduler.stop()
+      expect(clock.sleeping).toBe(0)
+    })
   })
 
   it('evaluates anew when the clock has jumped past the end', async () => {

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
-import { decodeEntry, encodeEntry } from '../../../../src/stores/file/entry-format.js'
+import { decodeEntry, encodeEntry } from '../../../src/stores/entry-format.js'
 
 const revision = '0123456789abcdef0123456789abcdef'
 

@@ -1,10 +1,11 @@
 /**
- * What an entry of the file store looks like on disk: one header line, the key on a line of its own, the value.
+ * What an entry looks like where stores keep it: one header line, the key on a line of its own, the value. The checksum in
+ * the header tells damage, and the revision in it is the writer's own choice: 128 random bits never come back.
  *
  * @module
  */
-import { createHash } from 'node:crypto'
-import type { Revision } from '../cert-store.js'
+import { createHash, randomBytes } from 'node:crypto'
+import type { Revision } from './cert-store.js'
 
 /** Far above any record of evercert; a larger file is not one of ours. */
 export const largestEntryBytes: number = 16 * 1024 * 1024
@@ -12,16 +13,21 @@ export const largestEntryBytes: number = 16 * 1024 * 1024
 /** Of a damaged file. Also far above any record, and small enough to be put elsewhere as a value. */
 const shownBytes = 1024 * 1024
 
-/** A file that was read: whole, or damaged in a way a person can be told. */
+/** An entry that was read: whole, or damaged in a way a person can be told. */
 export type Entry = { readonly key: string; readonly revision: Revision; readonly value: Uint8Array } | DamagedEntry
 
 /** What is there instead of an entry. */
 export interface DamagedEntry {
-  /** Continues the sentence "the file ...". */
+  /** Continues the sentence "the file ...", or whatever holds the entry. */
   readonly damage: string
   readonly revision: Revision
   /** `undefined` when it was not read, being a link, a directory or too large. */
   readonly raw: Uint8Array | undefined
+}
+
+/** A revision that no other write has. */
+export function newRevision(): Revision {
+  return randomBytes(16).toString('hex') as Revision
 }
 
 const header = /^evercert-entry 1 (([0-9a-f]{32}) (\d{1,9}) (\d{1,9})) ([0-9a-f]{64})\n/
@@ -34,7 +40,7 @@ export function encodeEntry(key: string, revision: string, value: Uint8Array): U
   return Buffer.concat([Buffer.from(`evercert-entry 1 ${fields} ${checksum(fields, body)}\n`), body])
 }
 
-/** Reads an entry. `key` is what the file's name promises, where that is known. */
+/** Reads an entry. `key` is what the place promises, where that is known. */
 export function decodeEntry(bytes: Uint8Array, key?: string): Entry {
   // The longest header line is 134 bytes.
   const match = header.exec(Buffer.from(bytes.subarray(0, 160)).toString('latin1'))
