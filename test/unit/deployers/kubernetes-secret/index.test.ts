@@ -12,11 +12,15 @@ import {
   type KubernetesSecretDeployerOptions,
 } from '../../../../src/deployers/kubernetes-secret/index.js'
 import { CertError, DeployError, type AnyCertError } from '../../../../src/errors.js'
+import { RenewalScheduler } from '../../../../src/scheduler/renewal-scheduler.js'
+import { memoryStore } from '../../../../src/stores/memory.js'
 import { fakeClock } from '../../../../src/testing/fake-clock.js'
 import { operationContext } from '../../../../src/testing/operation-context.js'
 import { assertNoSecrets } from '../../../../src/testing/recording-logger.js'
 import { createTestBundle } from '../../../../src/testing/test-bundle.js'
 import { testAuthority } from '../../../support/certificates.js'
+import { fakeKubeApi } from '../../../support/fake-kube-api.js'
+import { scriptedIssuer } from '../../../support/scripted-issuer.js'
 import { temporaryDirectory } from '../../../support/temporary-directory.js'
 
 const token = 'token-that-must-not-be-shown'
@@ -224,6 +228,70 @@ describe('several namespaces', () => {
     expect(await deployerOf({ fetch, namespaces }).inspect?.(bundle, operationContext())).toBe('absent')
     expect(sent).toHaveLength(20)
     expect(most).toBe(4)
+  })
+})
+
+describe('a placeholder in several namespaces', () => {
+  const theirs = { type: 'kubernetes.io/tls', data: { 'tls.crt': 'eA==', 'tls.key': 'eA==' } }
+  const placeholder = createTestBundle({ placeholder: true })
+
+  function twoNamespaces() {
+    const api = fakeKubeApi()
+    api.put('served', 'www-tls', theirs)
+    const { kubeConfig, fetch } = api
+    return { api, deployer: deployerOf({ namespaces: ['served', 'empty'], kubeConfig, fetch }) }
+  }
+
+  it('goes where there is no certificate, and nowhere else', async () => {
+    const { api, deployer } = twoNamespaces()
+    const bundle = await placeholder
+    expect(await deployer.inspect?.(bundle, operationContext())).toBe('absent')
+    expect(await deployer.deploy(bundle, operationContext())).toEqual({
+      status: 'deployed',
+      details: { served: 'kept', empty: 'deployed' },
+    })
+    expect(api.secret('served', 'www-tls')).toMatchObject(theirs)
+    expect(api.secret('empty', 'www-tls')?.data['tls.crt']).toBe(Buffer.from(bundle.fullChainPem).toString('base64'))
+    expect(await deployer.deploy(bundle, operationContext())).toEqual({ status: 'unchanged' })
+    expect(await deployer.inspect?.(bundle, operationContext())).toBe('stale')
+    expect(api.writes).toBe(1)
+  })
+
+  it('is refused where every namespace has a certificate', async () => {
+    const { api, deployer } = twoNamespaces()
+    api.put('empty', 'www-tls', theirs)
+    const error = await failureOf(deployer.deploy(await placeholder, operationContext()))
+    expect(error).toMatchObject({ code: 'ERR_DEPLOY_REJECTED', retryable: true })
+    expect(error.message).toMatch(/Secret www-tls holds a certificate already/)
+    expect(api.writes).toBe(0)
+  })
+
+  it('comes by the scheduler, also where a namespace of the others may not even be read', async () => {
+    const { api } = twoNamespaces()
+    const fetch: FetchFunction = (url, init) =>
+      (url as string).includes('/forbidden/')
+        ? Promise.resolve(new Response('', { status: 403 }))
+        : api.fetch(url, init)
+    const { kubeConfig } = api
+    const deployer = deployerOf({ namespaces: ['forbidden', 'served', 'empty'], kubeConfig, fetch })
+    const clock = fakeClock({ now })
+    const issuer = await scriptedIssuer({ clock })
+    issuer.onIssue = () => {
+      throw new Error('the CA is away')
+    }
+    const scheduler = new RenewalScheduler({
+      store: memoryStore(),
+      clock,
+      certificates: [
+        { name: 'www', identifiers: ['www.example.com'], issuers: [issuer], deployers: [deployer], placeholder: true },
+      ],
+    })
+    const failures: string[] = []
+    scheduler.on('deployment-failed', ({ error }) => failures.push(String(error)))
+    await scheduler.reconcile()
+    expect(api.secret('served', 'www-tls')).toMatchObject(theirs)
+    expect(api.secret('empty', 'www-tls')?.data['tls.crt']).toBeDefined()
+    expect(failures).toEqual([expect.stringMatching(/1 of 3 namespaces failed: cannot read Secret forbidden/)])
   })
 })
 
