@@ -28,8 +28,8 @@ export type { FetchFunction } from '../../internal/http.js'
 /** A {@link Deployer} that can say which rights it needs. */
 export interface KubernetesSecretDeployer extends Deployer {
   /**
-   * The Roles, and RoleBindings if an account is given, for exactly this configuration: `get` and `patch` on this Secret,
-   * `create` on Secrets, `get` on the Secret with the keystore's password.
+   * The Roles, and RoleBindings if an account is given, for exactly this configuration: `get`, `patch` and `create` on this
+   * Secret and no other, `get` on the Secret with the keystore's password.
    *
    * @throws `TypeError` if an option is unknown or wrong.
    */
