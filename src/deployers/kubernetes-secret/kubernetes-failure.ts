@@ -71,6 +71,11 @@ export function apiFailure(call: ApiCall, response: HttpResponse, status: ApiSta
   const denied = /User "([^"]+)" cannot (\S+) resource "([^"]+)"/.exec(message)
   if (code === 403 && denied !== null) {
     const [, user = '', verb = '', resource = ''] = denied
+    if (user === 'system:anonymous') {
+      const hint =
+        'the user of the kubeconfig must have a token, a client certificate (not together with "fetch") or a program'
+      return failure(`the request came without credentials the API server knows (403 Forbidden); ${hint}`, 'rejected')
+    }
     const role = 'apply the Role and RoleBinding that requiredPermissions() returns'
     return failure(`${user} may not ${verb} ${resource} in namespace ${namespace} (403 Forbidden); ${role}`, 'rejected')
   }

@@ -11,6 +11,7 @@ import {
   type KubernetesConfig,
   type KubernetesSecretDeployerOptions,
 } from '../../../../src/deployers/kubernetes-secret/index.js'
+import { systemClock } from '../../../../src/core/clock.js'
 import { CertError, DeployError, type AnyCertError } from '../../../../src/errors.js'
 import { RenewalScheduler } from '../../../../src/scheduler/renewal-scheduler.js'
 import { memoryStore } from '../../../../src/stores/memory.js'
@@ -20,11 +21,13 @@ import { assertNoSecrets } from '../../../../src/testing/recording-logger.js'
 import { createTestBundle } from '../../../../src/testing/test-bundle.js'
 import { testAuthority } from '../../../support/certificates.js'
 import { fakeKubeApi } from '../../../support/fake-kube-api.js'
+import { kubeConfig as kubeConfigFile } from '../../../support/kube-apiserver.js'
 import { scriptedIssuer } from '../../../support/scripted-issuer.js'
 import { temporaryDirectory } from '../../../support/temporary-directory.js'
 
 const token = 'token-that-must-not-be-shown'
 const bundle = await createTestBundle()
+const authority = await testAuthority()
 const now = Date.parse('2026-01-01T00:00:00Z')
 
 interface Parts {
@@ -368,6 +371,21 @@ describe('credentials', () => {
     expect(error.message).toMatch(/gives no credentials: login failed for \[removed\]/)
   })
 
+  it('of a program that prints something else than it should are not quoted', async () => {
+    const directory = await temporaryDirectory()
+    try {
+      const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'echo', args: [token] }
+      const file = join(directory.path, 'config')
+      await writeFile(file, JSON.stringify(kubeConfigFile('https://kube.test', authority.certificatePem, { exec })))
+      const deployer = kubernetesSecretDeployer({ secretName: 'www-tls', namespaces: ['web'], kubeConfigFile: file })
+      const error = await failureOf(deployer.deploy(bundle, operationContext({ clock: systemClock })))
+      expect(error).toMatchObject({ code: 'ERR_DEPLOY_UNAVAILABLE', retryable: true })
+      expect(error.message).toMatch(/gives no credentials: .* printed no ExecCredential/)
+    } finally {
+      await directory.remove()
+    }
+  })
+
   it('that never come end with the time limit, or with an abort', async () => {
     const kubeConfig = configOf({ apply: () => new Promise<void>(() => undefined) })
     const clock = fakeClock({ now })
@@ -397,7 +415,6 @@ describe('credentials', () => {
 
 describe('KubeConfig of @kubernetes/client-node', () => {
   it('gives server, trust, name and client certificate of a kubeconfig file', async () => {
-    const authority = await testAuthority()
     const [certificate, own] = [
       await authority.issue(['kubernetes.default.svc']),
       await authority.issue(['administrator'], 'clientAuth'),

@@ -43,6 +43,16 @@ describe('apiFailure', () => {
       },
     ],
     [
+      '403 of a request without credentials',
+      403,
+      status(
+        403,
+        'Forbidden',
+        'secrets "www-tls" is forbidden: User "system:anonymous" cannot get resource "secrets" in API group "" in the namespace "web"',
+      ),
+      { code: 'ERR_DEPLOY_REJECTED', message: /came without credentials .*client certificate/ },
+    ],
+    [
       '403 of a policy',
       403,
       status(403, 'Forbidden', 'secrets "www-tls" is forbidden: exceeded quota: secrets'),
