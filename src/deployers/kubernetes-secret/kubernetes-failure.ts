@@ -62,7 +62,7 @@ export function apiFailure(call: ApiCall, response: HttpResponse, status: ApiSta
 
   if (status.conflicts.length > 0) return failure(conflictReason(status), 'rejected')
   if (code === 401) {
-    const hint = 'is the token of this account expired, or of another cluster?'
+    const hint = 'are token or client certificate missing, expired, or of another cluster?'
     return failure(`the API server does not accept the credentials (${said}); ${hint}`, 'renewable')
   }
   if (code === 403 && /because it is being terminated/.test(message)) {
