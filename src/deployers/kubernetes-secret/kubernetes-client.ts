@@ -203,7 +203,8 @@ async function credentials(
 function credentialReason(error: unknown): string {
   // What does not parse is quoted by JSON.parse, and may be the bare token.
   if (error instanceof SyntaxError) return 'its program printed no ExecCredential, or its login server no JSON'
-  return error instanceof Error ? withoutSecrets(error.message, []).slice(0, 300) : 'unknown reason'
+  const said = error instanceof Error ? withoutSecrets(error.message, []).slice(0, 300).trim() : ''
+  return said === '' ? 'its program failed without a word' : said
 }
 
 /** `@kubernetes/client-node` keeps a token for a minute, line end included: the file is what counts. */

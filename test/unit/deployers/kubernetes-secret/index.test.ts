@@ -371,16 +371,20 @@ describe('credentials', () => {
     expect(error.message).toMatch(/gives no credentials: login failed for \[removed\]/)
   })
 
-  it('of a program that prints something else than it should are not quoted', async () => {
+  it.each<[string, object, RegExp]>([
+    ['prints the bare token', { command: 'echo', args: [token] }, /its program printed no ExecCredential/],
+    ['says nothing', { command: 'false', args: [] }, /its program failed without a word/],
+    ['is not there', { command: 'no-such-program', args: [] }, /spawn no-such-program ENOENT/],
+  ])('of a program that %s are told without them', async (_, exec, message) => {
     const directory = await temporaryDirectory()
     try {
-      const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'echo', args: [token] }
       const file = join(directory.path, 'config')
       await writeFile(file, JSON.stringify(kubeConfigFile('https://kube.test', authority.certificatePem, { exec })))
       const deployer = kubernetesSecretDeployer({ secretName: 'www-tls', namespaces: ['web'], kubeConfigFile: file })
       const error = await failureOf(deployer.deploy(bundle, operationContext({ clock: systemClock })))
       expect(error).toMatchObject({ code: 'ERR_DEPLOY_UNAVAILABLE', retryable: true })
-      expect(error.message).toMatch(/gives no credentials: .* printed no ExecCredential/)
+      expect(error.message).toMatch(message)
+      expect(error.message).not.toContain(token.slice(0, 10))
     } finally {
       await directory.remove()
     }
