@@ -118,9 +118,9 @@ export function withoutSecrets(text: string, secrets: readonly string[]): string
   for (const secret of secrets) if (secret.length >= 4) safe = safe.replaceAll(secret, '[removed]')
   return (
     safe
-      .replace(/[A-Za-z0-9+/_=-]{40,}/g, '[removed]')
-      // As Go prints bytes.
-      .replace(/(?:\d{1,3}[ ,]+){16,}\d{0,3}/g, '[removed]')
+      .replace(/[A-Za-z0-9+/_=%-]{40,}/g, '[removed]')
+      // As Go prints bytes, with %v and with %#v.
+      .replace(/(?:(?:0x[0-9a-f]{1,2}|\d{1,3})[\s,]+){16,}[0-9a-fx]{0,4}/g, '[removed]')
       // Control characters could rewrite a terminal that shows the log.
       // eslint-disable-next-line no-control-regex -- they are what is replaced
       .replace(/[\u0000-\u001f\u007f]+/g, ' ')
