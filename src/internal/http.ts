@@ -317,6 +317,10 @@ const reasons: Readonly<Record<string, string>> = {
   ENETUNREACH: 'there is no route to the network',
   CERT_HAS_EXPIRED: 'the certificate of the server has expired',
   CERT_NOT_YET_VALID: 'the certificate of the server is not valid yet; is the clock of this machine right?',
+  // Only a client certificate is read when a connection opens; roots are checked before.
+  ERR_OSSL_PEM_NO_START_LINE: 'the client certificate and its key are no pair',
+  ERR_OSSL_UNSUPPORTED: 'the client certificate and its key are no pair',
+  ERR_OSSL_X509_KEY_VALUES_MISMATCH: 'the client certificate and its key are no pair',
   ERR_TLS_CERT_ALTNAME_INVALID: 'the certificate of the server is for another name',
 }
 const untrusted = new Set([

@@ -286,25 +286,35 @@ describeWith(['etcd', 'kube-apiserver'], 'kubernetesSecretDeployer and kube-apis
     await expectServed(bundle)
   })
 
-  it('can touch nothing but its Secret where it may not create one', async () => {
-    await kube.admin.put({ apiVersion: 'v1', kind: 'Secret', metadata: { name: secretName, namespace } })
+  it('can create, read and change nothing but its Secret', async () => {
     const deployer = await deployerOf()
-    for (const manifest of deployer.requiredPermissions({
-      serviceAccount: { namespace, name: account },
-      mayCreate: false,
-    })) {
-      await kube.admin.put(manifest as unknown as KubeManifest)
+    await grant(deployer)
+    const bundle = await newBundle()
+    await deployer.deploy(bundle, context())
+    await expectServed(bundle)
+    await kube.admin.put(tlsSecret({ metadata: { name: 'theirs' } }))
+    const own = kube.client(await kube.createToken(namespace, account))
+    const other = tlsSecret({ metadata: { name: 'other' } })
+    for (const refused of [
+      () => own.apply(pathOf('other'), other, 'evercert'),
+      () => own.call('POST', `/api/v1/namespaces/${namespace}/secrets`, other),
+      () => own.apply(pathOf('theirs'), tlsSecret({ metadata: { name: 'theirs' } }), 'evercert'),
+      () => own.call('GET', pathOf('theirs')),
+      () => own.call('GET', `/api/v1/namespaces/${namespace}/secrets`),
+      () => own.call('DELETE', pathOf()),
+    ]) {
+      await expect(refused()).rejects.toThrow(/ 403 /)
     }
-    await untilRbac(deployer, 'granted')
+  })
+
+  it('takes an empty Secret that somebody has made beforehand', async () => {
+    await kube.admin.put({ apiVersion: 'v1', kind: 'Secret', metadata: { name: secretName, namespace } })
+    const deployer = await readyDeployer()
     const bundle = await newBundle()
     expect(await deployer.inspect?.(bundle, context())).toBe('absent')
     await deployer.deploy(bundle, context())
     await expectServed(bundle)
-    const other = kube.client(await kube.createToken(namespace, account))
-    await expect(other.apply(pathOf('other'), tlsSecret({ metadata: { name: 'other' } }), 'evercert')).rejects.toThrow(
-      /403/,
-    )
-    await expect(other.call('GET', pathOf('other'))).rejects.toThrow(/403/)
+    expect((await secret())?.type).toBe('Opaque')
   })
 
   it('refuses entries of another field manager by name, and takes them over when told to', async () => {

@@ -10,6 +10,8 @@ import type { SecretResource } from './secret-resource.js'
 /** What {@link decideSecret} says. */
 export type SecretDecision =
   | { readonly action: 'none' }
+  /** A placeholder has no business here. */
+  | { readonly action: 'keep' }
   /** `resourceVersion`: only if the Secret is still the one that was read. */
   | {
       readonly action: 'apply'
@@ -17,7 +19,7 @@ export type SecretDecision =
       readonly resourceVersion: string | undefined
       readonly force: boolean
     }
-  | { readonly action: 'refuse'; readonly why: string; readonly retryable: boolean }
+  | { readonly action: 'refuse'; readonly why: string }
 
 const certificateName = 'cert-manager.io/certificate-name'
 
@@ -42,7 +44,7 @@ export function decideSecret(
   content: SecretContent,
   facts: { readonly fieldManager: string; readonly takeOver: boolean; readonly placeholder: boolean },
 ): SecretDecision {
-  const refuse = (why: string, retryable = false): SecretDecision => ({ action: 'refuse', why, retryable })
+  const refuse = (why: string): SecretDecision => ({ action: 'refuse', why })
   if (secret === undefined) {
     // Whoever creates it in this moment has other fields, or a conflict is reported: nothing is forced here.
     return { action: 'apply', type: 'kubernetes.io/tls', resourceVersion: undefined, force: false }
@@ -63,9 +65,7 @@ export function decideSecret(
   }
   const state = secretState(secret, content, facts.fieldManager)
   if (state === 'current') return { action: 'none' }
-  if (facts.placeholder && state === 'stale') {
-    return refuse('it holds a certificate already, which a placeholder never replaces', true)
-  }
+  if (facts.placeholder && state === 'stale') return { action: 'keep' }
   if (immutable) {
     return refuse(
       'it is immutable, and stays so: delete it, and it is made anew by the next attempt; or use another "secretName"',

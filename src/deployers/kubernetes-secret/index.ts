@@ -28,8 +28,8 @@ export type { FetchFunction } from '../../internal/http.js'
 /** A {@link Deployer} that can say which rights it needs. */
 export interface KubernetesSecretDeployer extends Deployer {
   /**
-   * The Roles, and RoleBindings if an account is given, for exactly this configuration: `get` and `patch` on this Secret,
-   * `create` on Secrets, `get` on the Secret with the keystore's password.
+   * The Roles, and RoleBindings if an account is given, for exactly this configuration: `get`, `patch` and `create` on this
+   * Secret and no other, `get` on the Secret with the keystore's password.
    *
    * @throws `TypeError` if an option is unknown or wrong.
    */
@@ -171,15 +171,16 @@ export function kubernetesSecretDeployer(options: KubernetesSecretDeployerOption
     })
   }
 
-  async function deployTo(visit: Visit, bundle: CertificateBundle): Promise<'deployed' | 'unchanged'> {
+  async function deployTo(visit: Visit, bundle: CertificateBundle): Promise<'deployed' | 'unchanged' | 'kept'> {
     const content = await wantedContent(bundle, visit)
     for (let attempt = 1; ; attempt += 1) {
       const secret = await read(visit)
       const facts = { fieldManager, takeOver, placeholder: bundle.placeholder }
       const decision = decideSecret(secret, content, facts)
       if (decision.action === 'none') return 'unchanged'
+      if (decision.action === 'keep') return 'kept'
       if (decision.action === 'refuse') {
-        throw rejected(`cannot write Secret ${visit.namespace}/${secretName}: ${decision.why}`, decision.retryable)
+        throw rejected(`cannot write Secret ${visit.namespace}/${secretName}: ${decision.why}`)
       }
       const conflict = await apply(decision, content, visit)
       if (conflict === undefined) return 'deployed'
@@ -219,16 +220,21 @@ export function kubernetesSecretDeployer(options: KubernetesSecretDeployerOption
       checkedLeaf(bundle)
       const outcomes = await inAllNamespaces(context, (visit) => deployTo(visit, bundle))
       const statuses = valuesOf(outcomes, name)
-      if (statuses.every(([, status]) => status === 'unchanged')) return { status: 'unchanged' }
+      if (statuses.every(([, status]) => status === 'kept')) {
+        throw rejected(`Secret ${secretName} holds a certificate already, which a placeholder never replaces`, true)
+      }
+      if (!statuses.some(([, status]) => status === 'deployed')) return { status: 'unchanged' }
       return { status: 'deployed', details: Object.fromEntries(statuses) }
     },
     async inspect(bundle, context) {
       context.signal.throwIfAborted()
       checkedLeaf(bundle)
       const outcomes = await inAllNamespaces(context, (visit) => inspectIn(visit, bundle))
+      // One namespace that has none yet is reason enough to bring it there, a placeholder included: what others hold, or
+      // that they cannot be read, must not keep it out of service. deploy() then says what is wrong with those.
+      if (outcomes.some(({ result }) => result.status === 'fulfilled' && result.value === 'absent')) return 'absent'
       const states = valuesOf(outcomes, name).map(([, state]) => state)
-      // One namespace that has none yet is reason enough to bring it there, a placeholder included.
-      return states.find((state) => state === 'stale') ?? states.find((state) => state === 'absent') ?? 'current'
+      return states.includes('stale') ? 'stale' : 'current'
     },
     requiredPermissions: (permissionOptions = {}) => permissionManifests(settings, permissionOptions),
   }

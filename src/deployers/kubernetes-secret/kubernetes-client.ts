@@ -172,10 +172,9 @@ async function credentials(
     (error: unknown) => {
       signal.throwIfAborted()
       if (CertError.isInstance(error)) throw error
-      const why = error instanceof Error ? withoutSecrets(error.message, []).slice(0, 300) : 'unknown reason'
       throw new DeployError({
         code: 'ERR_DEPLOY_UNAVAILABLE',
-        message: `${name}: the kubeconfig gives no credentials: ${why}`,
+        message: `${name}: the kubeconfig gives no credentials: ${credentialReason(error)}`,
         deployer: name,
       })
     },
@@ -199,6 +198,13 @@ async function credentials(
         : { clientCertificate: { certificatePem, privateKeyPem } }),
     },
   }
+}
+
+function credentialReason(error: unknown): string {
+  // What does not parse is quoted by JSON.parse, and may be the bare token.
+  if (error instanceof SyntaxError) return 'its program printed no ExecCredential, or its login server no JSON'
+  const said = error instanceof Error ? withoutSecrets(error.message, []).slice(0, 300).trim() : ''
+  return said === '' ? 'its program failed without a word' : said
 }
 
 /** `@kubernetes/client-node` keeps a token for a minute, line end included: the file is what counts. */

@@ -62,7 +62,7 @@ export function apiFailure(call: ApiCall, response: HttpResponse, status: ApiSta
 
   if (status.conflicts.length > 0) return failure(conflictReason(status), 'rejected')
   if (code === 401) {
-    const hint = 'is the token of this account expired, or of another cluster?'
+    const hint = 'are token or client certificate missing, expired, or of another cluster?'
     return failure(`the API server does not accept the credentials (${said}); ${hint}`, 'renewable')
   }
   if (code === 403 && /because it is being terminated/.test(message)) {
@@ -71,6 +71,11 @@ export function apiFailure(call: ApiCall, response: HttpResponse, status: ApiSta
   const denied = /User "([^"]+)" cannot (\S+) resource "([^"]+)"/.exec(message)
   if (code === 403 && denied !== null) {
     const [, user = '', verb = '', resource = ''] = denied
+    if (user === 'system:anonymous') {
+      const hint =
+        'the user of the kubeconfig must have a token, a client certificate (not together with "fetch") or a program'
+      return failure(`the request came without credentials the API server knows (403 Forbidden); ${hint}`, 'rejected')
+    }
     const role = 'apply the Role and RoleBinding that requiredPermissions() returns'
     return failure(`${user} may not ${verb} ${resource} in namespace ${namespace} (403 Forbidden); ${role}`, 'rejected')
   }
@@ -113,9 +118,9 @@ export function withoutSecrets(text: string, secrets: readonly string[]): string
   for (const secret of secrets) if (secret.length >= 4) safe = safe.replaceAll(secret, '[removed]')
   return (
     safe
-      .replace(/[A-Za-z0-9+/_=-]{40,}/g, '[removed]')
-      // As Go prints bytes.
-      .replace(/(?:\d{1,3}[ ,]+){16,}\d{0,3}/g, '[removed]')
+      .replace(/[A-Za-z0-9+/_=%-]{40,}/g, '[removed]')
+      // As Go prints bytes, with %v and with %#v.
+      .replace(/(?:(?:0x[0-9a-f]{1,2}|\d{1,3})[\s,]+){16,}[0-9a-fx]{0,4}/g, '[removed]')
       // Control characters could rewrite a terminal that shows the log.
       // eslint-disable-next-line no-control-regex -- they are what is replaced
       .replace(/[\u0000-\u001f\u007f]+/g, ' ')

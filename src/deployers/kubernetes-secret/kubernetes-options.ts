@@ -51,7 +51,10 @@ export interface KubernetesSecretDeployerOptions {
    * @defaultValue loaded by that package as `kubectl` does: `KUBECONFIG`, `~/.kube/config`, else the account of the Pod
    */
   readonly kubeConfig?: KubernetesConfig | undefined
-  /** Absolute path of a kubeconfig file. Not together with `kubeConfig`. */
+  /**
+   * Absolute path of a kubeconfig file, read anew for each deployment. Not together with `kubeConfig`. That package passes
+   * over a `tokenFile` in it; the account of a Pod needs none.
+   */
   readonly kubeConfigFile?: string | undefined
   /** PEM of the root, or roots, for an entry `ca.crt`. @defaultValue no such entry: with a public CA nobody needs it */
   readonly ca?: string | undefined
@@ -74,7 +77,7 @@ export interface KubernetesSecretDeployerOptions {
   readonly takeOver?: boolean | undefined
   /** Limit for each request, and for obtaining credentials. Milliseconds. @defaultValue 15_000 */
   readonly timeoutMs?: number | undefined
-  /** @defaultValue `kubernetes-secret:`, the namespaces and the name of the Secret */
+  /** @defaultValue `kubernetes-secret:`, the namespaces (of many, the first three and a count) and the name of the Secret */
   readonly name?: string | undefined
   /**
    * Sends the requests instead of undici; trust and client certificates are its own then, only headers come from the
@@ -157,7 +160,9 @@ export function checkKubernetesOptions(options: KubernetesSecretDeployerOptions)
   assertMetadata(annotations, 'annotations')
   assertText(fieldManager, 'fieldManager', 128)
   assertDuration(timeoutMs, 'timeoutMs')
-  const { name = `kubernetes-secret:${namespaces.join(',')}/${secretName}` } = options
+  // It is in every message and event.
+  const more = namespaces.length > 3 ? [`+${String(namespaces.length - 3)}`] : []
+  const { name = `kubernetes-secret:${[...namespaces.slice(0, 3), ...more].join(',')}/${secretName}` } = options
   assertText(name, 'name')
   if (fetch !== undefined) assertFunction(fetch, 'fetch')
   return {

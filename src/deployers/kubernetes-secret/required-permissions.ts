@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { assertBoolean, assertOptions } from '../../internal/options.js'
+import { assertOptions } from '../../internal/options.js'
 import { assertNamespace, assertSecretName, type KubernetesSettings } from './kubernetes-options.js'
 
 /** A Role or a RoleBinding, as `kubectl apply` takes it. */
@@ -28,13 +28,6 @@ export interface RbacRule {
 export interface PermissionOptions {
   /** The account the process runs as; a RoleBinding is made for it. @defaultValue none: Roles only */
   readonly serviceAccount?: { readonly namespace: string; readonly name: string } | undefined
-  /**
-   * Whether the deployer may create the Secret. RBAC cannot limit that to one name: with `false`, somebody else creates it
-   * (`kubectl create secret generic <name>`, empty), and the deployer can touch nothing but this one.
-   *
-   * @defaultValue true
-   */
-  readonly mayCreate?: boolean | undefined
 }
 
 /** The least that the deployer needs, per namespace. */
@@ -42,9 +35,8 @@ export function permissionManifests(
   { secretName, namespaces, keystore }: KubernetesSettings,
   options: PermissionOptions,
 ): readonly RbacManifest[] {
-  assertOptions(options, ['serviceAccount', 'mayCreate'], 'requiredPermissions')
-  const { serviceAccount, mayCreate = true } = options
-  assertBoolean(mayCreate, 'mayCreate')
+  assertOptions(options, ['serviceAccount'], 'requiredPermissions')
+  const { serviceAccount } = options
   if (serviceAccount !== undefined) {
     assertOptions(serviceAccount, ['namespace', 'name'], 'serviceAccount')
     assertNamespace(serviceAccount.namespace, 'serviceAccount.namespace')
@@ -52,9 +44,8 @@ export function permissionManifests(
   }
   const secrets = { apiGroups: [''], resources: ['secrets'] }
   const rules: readonly RbacRule[] = [
-    { ...secrets, resourceNames: [secretName], verbs: ['get', 'patch'] },
-    // The name of what does not exist yet is not known to RBAC.
-    ...(mayCreate ? [{ ...secrets, verbs: ['create'] }] : []),
+    // A POST could not be limited to one name; server-side apply has it in the URL when the right to create is asked for.
+    { ...secrets, resourceNames: [secretName], verbs: ['get', 'patch', 'create'] },
     ...(keystore === undefined ? [] : [{ ...secrets, resourceNames: [keystore.passwordSecret.name], verbs: ['get'] }]),
   ]
   const apiVersion = 'rbac.authorization.k8s.io/v1'

@@ -223,6 +223,15 @@ describe('trust', () => {
     expect((await known.request(request)).text()).toBe('somebody')
     const unknown = await failure(client({ ca: authority.certificatePem }).request(request))
     expect(unknown.code).toBe('ERR_HTTP_NETWORK')
+    for (const unusable of ['garbage', server.privateKeyPem]) {
+      const wrong = client({
+        ca: authority.certificatePem,
+        clientCertificate: { ...clientCertificate, privateKeyPem: unusable },
+      })
+      const error = await failure(wrong.request(request))
+      expect(error.message).toContain('client certificate and its key are no pair')
+      assertNoSecrets(error, [unusable])
+    }
   })
 
   it.each([

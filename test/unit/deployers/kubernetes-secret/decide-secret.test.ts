@@ -63,13 +63,13 @@ describe('decideSecret', () => {
     ],
     ['a service account token', { ...stale, type: 'kubernetes.io/service-account-token' }, {}, { action: 'refuse' }],
     ['a bootstrap token', { ...stale, type: 'bootstrap.kubernetes.io/token' }, {}, { action: 'refuse' }],
-    ['of cert-manager', { ...stale, annotations: owned }, { takeOver: true }, { action: 'refuse', retryable: false }],
+    ['of cert-manager', { ...stale, annotations: owned }, { takeOver: true }, { action: 'refuse' }],
     ['of cert-manager, and current', { ...current, annotations: owned }, {}, { action: 'refuse' }],
-    ['immutable', { ...stale, immutable: true }, { takeOver: true }, { action: 'refuse', retryable: false }],
+    ['immutable', { ...stale, immutable: true }, { takeOver: true }, { action: 'refuse' }],
     ['immutable and current', { ...current, immutable: true }, {}, { action: 'none' }],
     ['a placeholder, nothing there', undefined, { placeholder: true }, { action: 'apply' }],
     ['a placeholder, empty', { ...stale, data: {} }, { placeholder: true }, { action: 'apply', resourceVersion: '7' }],
-    ['a placeholder, where something is served', stale, { placeholder: true }, { action: 'refuse', retryable: true }],
+    ['a placeholder, where something is served', stale, { placeholder: true }, { action: 'keep' }],
   ])('%s', (_, secret, more, expected) => {
     expect(decideSecret(secret, content, { ...facts, ...more })).toMatchObject(expected)
   })

@@ -11,16 +11,23 @@ import {
   type KubernetesConfig,
   type KubernetesSecretDeployerOptions,
 } from '../../../../src/deployers/kubernetes-secret/index.js'
+import { systemClock } from '../../../../src/core/clock.js'
 import { CertError, DeployError, type AnyCertError } from '../../../../src/errors.js'
+import { RenewalScheduler } from '../../../../src/scheduler/renewal-scheduler.js'
+import { memoryStore } from '../../../../src/stores/memory.js'
 import { fakeClock } from '../../../../src/testing/fake-clock.js'
 import { operationContext } from '../../../../src/testing/operation-context.js'
 import { assertNoSecrets } from '../../../../src/testing/recording-logger.js'
 import { createTestBundle } from '../../../../src/testing/test-bundle.js'
 import { testAuthority } from '../../../support/certificates.js'
+import { fakeKubeApi } from '../../../support/fake-kube-api.js'
+import { kubeConfig as kubeConfigFile } from '../../../support/kube-apiserver.js'
+import { scriptedIssuer } from '../../../support/scripted-issuer.js'
 import { temporaryDirectory } from '../../../support/temporary-directory.js'
 
 const token = 'token-that-must-not-be-shown'
 const bundle = await createTestBundle()
+const authority = await testAuthority()
 const now = Date.parse('2026-01-01T00:00:00Z')
 
 interface Parts {
@@ -227,6 +234,70 @@ describe('several namespaces', () => {
   })
 })
 
+describe('a placeholder in several namespaces', () => {
+  const theirs = { type: 'kubernetes.io/tls', data: { 'tls.crt': 'eA==', 'tls.key': 'eA==' } }
+  const placeholder = createTestBundle({ placeholder: true })
+
+  function twoNamespaces() {
+    const api = fakeKubeApi()
+    api.put('served', 'www-tls', theirs)
+    const { kubeConfig, fetch } = api
+    return { api, deployer: deployerOf({ namespaces: ['served', 'empty'], kubeConfig, fetch }) }
+  }
+
+  it('goes where there is no certificate, and nowhere else', async () => {
+    const { api, deployer } = twoNamespaces()
+    const bundle = await placeholder
+    expect(await deployer.inspect?.(bundle, operationContext())).toBe('absent')
+    expect(await deployer.deploy(bundle, operationContext())).toEqual({
+      status: 'deployed',
+      details: { served: 'kept', empty: 'deployed' },
+    })
+    expect(api.secret('served', 'www-tls')).toMatchObject(theirs)
+    expect(api.secret('empty', 'www-tls')?.data['tls.crt']).toBe(Buffer.from(bundle.fullChainPem).toString('base64'))
+    expect(await deployer.deploy(bundle, operationContext())).toEqual({ status: 'unchanged' })
+    expect(await deployer.inspect?.(bundle, operationContext())).toBe('stale')
+    expect(api.writes).toBe(1)
+  })
+
+  it('is refused where every namespace has a certificate', async () => {
+    const { api, deployer } = twoNamespaces()
+    api.put('empty', 'www-tls', theirs)
+    const error = await failureOf(deployer.deploy(await placeholder, operationContext()))
+    expect(error).toMatchObject({ code: 'ERR_DEPLOY_REJECTED', retryable: true })
+    expect(error.message).toMatch(/Secret www-tls holds a certificate already/)
+    expect(api.writes).toBe(0)
+  })
+
+  it('comes by the scheduler, also where a namespace of the others may not even be read', async () => {
+    const { api } = twoNamespaces()
+    const fetch: FetchFunction = (url, init) =>
+      (url as string).includes('/forbidden/')
+        ? Promise.resolve(new Response('', { status: 403 }))
+        : api.fetch(url, init)
+    const { kubeConfig } = api
+    const deployer = deployerOf({ namespaces: ['forbidden', 'served', 'empty'], kubeConfig, fetch })
+    const clock = fakeClock({ now })
+    const issuer = await scriptedIssuer({ clock })
+    issuer.onIssue = () => {
+      throw new Error('the CA is away')
+    }
+    const scheduler = new RenewalScheduler({
+      store: memoryStore(),
+      clock,
+      certificates: [
+        { name: 'www', identifiers: ['www.example.com'], issuers: [issuer], deployers: [deployer], placeholder: true },
+      ],
+    })
+    const failures: string[] = []
+    scheduler.on('deployment-failed', ({ error }) => failures.push(String(error)))
+    await scheduler.reconcile()
+    expect(api.secret('served', 'www-tls')).toMatchObject(theirs)
+    expect(api.secret('empty', 'www-tls')?.data['tls.crt']).toBeDefined()
+    expect(failures).toEqual([expect.stringMatching(/1 of 3 namespaces failed: cannot read Secret forbidden/)])
+  })
+})
+
 describe('an abort', () => {
   it('passes its reason on as it is, also when that is an error of ours', async () => {
     const controller = new AbortController()
@@ -300,6 +371,25 @@ describe('credentials', () => {
     expect(error.message).toMatch(/gives no credentials: login failed for \[removed\]/)
   })
 
+  it.each<[string, object, RegExp]>([
+    ['prints the bare token', { command: 'echo', args: [token] }, /its program printed no ExecCredential/],
+    ['says nothing', { command: 'false', args: [] }, /its program failed without a word/],
+    ['is not there', { command: 'no-such-program', args: [] }, /spawn no-such-program ENOENT/],
+  ])('of a program that %s are told without them', async (_, exec, message) => {
+    const directory = await temporaryDirectory()
+    try {
+      const file = join(directory.path, 'config')
+      await writeFile(file, JSON.stringify(kubeConfigFile('https://kube.test', authority.certificatePem, { exec })))
+      const deployer = kubernetesSecretDeployer({ secretName: 'www-tls', namespaces: ['web'], kubeConfigFile: file })
+      const error = await failureOf(deployer.deploy(bundle, operationContext({ clock: systemClock })))
+      expect(error).toMatchObject({ code: 'ERR_DEPLOY_UNAVAILABLE', retryable: true })
+      expect(error.message).toMatch(message)
+      expect(error.message).not.toContain(token.slice(0, 10))
+    } finally {
+      await directory.remove()
+    }
+  })
+
   it('that never come end with the time limit, or with an abort', async () => {
     const kubeConfig = configOf({ apply: () => new Promise<void>(() => undefined) })
     const clock = fakeClock({ now })
@@ -329,7 +419,6 @@ describe('credentials', () => {
 
 describe('KubeConfig of @kubernetes/client-node', () => {
   it('gives server, trust, name and client certificate of a kubeconfig file', async () => {
-    const authority = await testAuthority()
     const [certificate, own] = [
       await authority.issue(['kubernetes.default.svc']),
       await authority.issue(['administrator'], 'clientAuth'),

@@ -43,6 +43,16 @@ describe('apiFailure', () => {
       },
     ],
     [
+      '403 of a request without credentials',
+      403,
+      status(
+        403,
+        'Forbidden',
+        'secrets "www-tls" is forbidden: User "system:anonymous" cannot get resource "secrets" in API group "" in the namespace "web"',
+      ),
+      { code: 'ERR_DEPLOY_REJECTED', message: /came without credentials .*client certificate/ },
+    ],
+    [
       '403 of a policy',
       403,
       status(403, 'Forbidden', 'secrets "www-tls" is forbidden: exceeded quota: secrets'),
@@ -142,11 +152,17 @@ describe('withoutSecrets', () => {
     ['a key that was cut off', `denied: ${key.slice(0, 40)}`],
     ['base64', `denied: ${Buffer.from(key).toString('base64')} is bad`],
     ['bytes as Go prints them', `denied: [${[...Buffer.from(key)].join(' ')}] is bad`],
+    [
+      'bytes as Go prints them with %#v',
+      `denied: []uint8{${[...Buffer.from(key)].map((byte) => `0x${byte.toString(16)}`).join(', ')}} is bad`,
+    ],
+    ['base64 in a URL', `denied: ${encodeURIComponent(`${'QUFB'.repeat(9)}/${'QUFB'.repeat(9)}+`)} is bad`],
     ['a password', 'denied: hunter22 is bad'],
   ])('takes out %s', (_, text) => {
     const safe = withoutSecrets(text, ['hunter22'])
     expect(safe).toMatch(/^denied: .*\[removed\]/)
-    for (const secret of ['AAAA', 'short==', 'hunter22', '65 65 65', 'LS0tLS1C']) expect(safe).not.toContain(secret)
+    for (const secret of ['AAAA', 'short==', 'hunter22', '65 65 65', '0x41, 0x41', 'QUFB', 'LS0tLS1C'])
+      expect(safe).not.toContain(secret)
   })
 
   it('takes a megabyte of dashes in its stride', () => {

@@ -16,6 +16,17 @@ describe('options of kubernetesSecretDeployer', () => {
     expect(deployer).toMatchObject({ name: 'kubernetes-secret:web/www-tls', scope: 'cluster', exclusive: true })
   })
 
+  it('give a name that stays short, however many namespaces there are', () => {
+    const namespaces = Array.from({ length: 1_000 }, (_, index) => `${'n'.repeat(59)}${String(index)}`)
+    const { name } = kubernetesSecretDeployer({ secretName: 'a'.repeat(200), namespaces })
+    expect(name).toMatch(/^kubernetes-secret:n+0,n+1,n+2,\+997\/a+$/)
+    // What a scheduler takes.
+    expect(name.length).toBeLessThanOrEqual(500)
+    expect(kubernetesSecretDeployer({ ...valid, namespaces: ['a', 'b', 'c'] }).name).toBe(
+      'kubernetes-secret:a,b,c/www-tls',
+    )
+  })
+
   it.each<[string, object]>([
     ['several namespaces', { namespaces: ['a', 'b-2'] }],
     ['labels with and without a prefix', { labels: { app: 'www', 'example.com/team': '', 'a.b/c_d.e': 'F-1' } }],

@@ -20,25 +20,17 @@ describe('requiredPermissions', () => {
 
   it('asks for what the configuration needs, and no more', () => {
     const keystore = { passwordSecret: { name: 'keystore-password', key: 'password' } }
-    const rulesOf = (more: object, options: object = {}) =>
-      kubernetesSecretDeployer({ secretName: 'www-tls', namespaces: ['web'], ...more }).requiredPermissions(options)[0]
-        ?.rules
+    const rulesOf = (more: object) =>
+      kubernetesSecretDeployer({ secretName: 'www-tls', namespaces: ['web'], ...more }).requiredPermissions()[0]?.rules
     const secrets = { apiGroups: [''], resources: ['secrets'] }
-    const own = { ...secrets, resourceNames: ['www-tls'], verbs: ['get', 'patch'] }
-    const create = { ...secrets, verbs: ['create'] }
-    expect(rulesOf({})).toEqual([own, create])
-    expect(rulesOf({}, { mayCreate: false })).toEqual([own])
-    expect(rulesOf({ keystore })).toEqual([
-      own,
-      create,
-      { ...secrets, resourceNames: ['keystore-password'], verbs: ['get'] },
-    ])
+    const own = { ...secrets, resourceNames: ['www-tls'], verbs: ['get', 'patch', 'create'] }
+    expect(rulesOf({})).toEqual([own])
+    expect(rulesOf({ keystore })).toEqual([own, { ...secrets, resourceNames: ['keystore-password'], verbs: ['get'] }])
   })
 
   it.each<[string, object, RegExp]>([
     ['an unknown option', { account: 'x' }, /unknown option "account"/],
     ['an account without a namespace', { serviceAccount: { name: 'x' } }, /serviceAccount\.namespace/],
-    ['a word for false', { mayCreate: 'no' }, /"mayCreate"/],
   ])('refuses %s', (_, options, message) => {
     const deployer = kubernetesSecretDeployer({ secretName: 'www-tls', namespaces: ['web'] })
     expect(() => deployer.requiredPermissions(options)).toThrow(message)
@@ -58,10 +50,7 @@ rules:
   - apiGroups: ['']
     resources: [secrets]
     resourceNames: ['on']
-    verbs: [get, patch]
-  - apiGroups: ['']
-    resources: [secrets]
-    verbs: [create]
+    verbs: [get, patch, create]
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
