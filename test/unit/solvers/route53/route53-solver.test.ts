@@ -184,6 +184,28 @@ describe('route53Solver', () => {
     )
   })
 
+  it.each([
+    ['there is no zone for it', 'elsewhere.example'],
+    ['no record can have its name', `${`${'a'.repeat(49)}.`.repeat(4)}${'b'.repeat(38)}.example.com`],
+  ])('has nothing to clean up where nothing can have been written: %s', async (_, name) => {
+    const world = createWorld()
+    const solver = world.solver()
+    const challenge = dnsChallenge(name)
+    await failure(solver.present(challenge, world.context()))
+    await solver.cleanUp(challenge, world.context())
+    // After a crash.
+    await world.solver().cleanUp(challenge, world.context())
+    expect(world.route53.count('ListResourceRecordSets')).toBe(0)
+  })
+
+  it('does not guess in which of two zones there is something to clean up', async () => {
+    const world = createWorld()
+    await world.solver({ hostedZoneId: 'Z1' }).present(dnsChallenge('example.com', 'mine'), world.context())
+    world.route53.zones.push({ id: 'Z2', name: 'example.com' })
+    const challenge = dnsChallenge('example.com', 'mine')
+    expect((await failure(world.solver().cleanUp(challenge, world.context()))).message).toContain('Z1, Z2')
+  })
+
   it('lists the zones anew when the one it knew is gone', async () => {
     const world = createWorld()
     const solver = world.solver()
