@@ -243,6 +243,28 @@ describe('route53Solver', () => {
   })
 })
 
+describe('a policy without one of the names', () => {
+  it('does not fail the others, on the way up and down', async () => {
+    const world = createWorld()
+    world.route53.before = ({ action, input }) => {
+      // AWS decides about the whole batch.
+      if (action !== 'ChangeResourceRecordSets' || !JSON.stringify(input).includes('host2.')) return
+      throw awsError('AccessDenied', 'not authorized', { status: 403 })
+    }
+    const solver = world.solver({ hostedZoneId: 'Z1' })
+    const [denied, ...allowed] = [...manyNames(5)].sort((one) => (one.recordName.includes('host2') ? -1 : 1))
+    const refused = failure(solver.present(denied!, world.context()))
+    await Promise.all(allowed.map((each) => solver.present(each, world.context())))
+    expect((await refused).message).toContain('requiredPermissions()')
+    expect(world.route53.recordSets('Z1')).toHaveLength(4)
+    world.route53.plantTxt('Z1', denied!.recordName, [denied!.recordValue])
+    const left = failure(solver.cleanUp(denied!, world.context()))
+    await Promise.all(allowed.map((each) => solver.cleanUp(each, world.context())))
+    expect((await left).phase).toBe('clean-up')
+    expect(world.route53.recordSets('Z1')).toHaveLength(1)
+  })
+})
+
 describe('two processes', () => {
   it('on the same names lose no value of each other', async () => {
     const world = createWorld()
