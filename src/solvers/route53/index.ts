@@ -108,9 +108,7 @@ export function route53Solver(options: Route53SolverOptions = {}): Route53Solver
 
     present: (challenge, context) =>
       explained(challenge, 'present', context, async () => {
-        const known = placements.get(keyOf(challenge))
-        const placement = await submit(challenge, 'present', context)
-        placements.set(keyOf(challenge), { ...placement, receipt: placement.receipt ?? known?.receipt })
+        placements.set(keyOf(challenge), await submit(challenge, 'present', context))
       }),
 
     waitUntilReady: (challenge, context) =>

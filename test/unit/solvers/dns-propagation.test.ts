@@ -542,7 +542,18 @@ describe('waitUntilVisible', () => {
     expect(clock.now() - start).toBeLessThan(15_000)
     for (const server of [one, two, three]) dns.behave(server, dns.answerAsAuthority)
     dns.set(name, txt(name, value))
+    expect(await propagation.look({ name, value }, context)).toMatchObject({ visible: false })
     await clock.advance(10_000)
+    expect(await propagation.look({ name, value }, context)).toMatchObject({ visible: true })
+  })
+
+  it('silence that lies ahead, as the clock was set back, is forgotten', async () => {
+    const { dns, propagation, clock, context } = scene()
+    dns.set(name, txt(name, value))
+    for (const server of [one, two, three]) dns.behave(server, () => 'silent')
+    await whileTimePasses(clock, propagation.look({ name, value }, context))
+    for (const server of [one, two, three]) dns.behave(server, dns.answerAsAuthority)
+    await clock.setTime(0)
     expect(await propagation.look({ name, value }, context)).toMatchObject({ visible: true })
   })
 
