@@ -17,6 +17,7 @@ import type { Dns01Challenge } from './challenge-solver.js'
 import { delegationFinder, DnsProblem, parseResolvers, type AskServer } from './dns-delegation.js'
 import { linkProblem, recordObserver, type ObservationMemory } from './dns-observation.js'
 import { describeReport, type PropagationOutcome, type PropagationReport } from './dns-report.js'
+import { skipSilent } from './dns-silence.js'
 
 export type { DnsServerAddress, DnsTransport } from '../internal/dns-transport.js'
 export type { NameServerObservation, PropagationOutcome, PropagationReport } from './dns-report.js'
@@ -74,7 +75,7 @@ export interface DnsPropagation {
   resolveTarget(name: string, context: OperationContext): Promise<string>
 }
 
-/** More questions than this at once, over all names and servers, look like an attack. */
+/** More questions than this at once, over all names, look like an attack. To resolvers, and to name servers. */
 const mostQuestions = 50
 
 /**
@@ -86,7 +87,8 @@ const mostQuestions = 50
  * passed over as resolvers do, unless nobody is left.
  *
  * What is known of zones and servers is shared by everything that one instance does, for 30 seconds: make one and keep it.
- * At most 50 questions are under way at once; of a zone, at most 13 name servers with 4 addresses each are asked, 32 in all.
+ * At most 50 questions to name servers are under way at once, and 50 to resolvers; of a zone, at most 13 name servers with 4
+ * addresses each are asked, 32 in all. A server that kept silent is passed over for 10 seconds, whatever the name.
  *
  * @remarks
  * This machine must be allowed to send to port 53 (UDP and TCP) of the authoritative servers. Whoever runs the DNS of a name
@@ -139,11 +141,11 @@ export function dnsPropagation(options: DnsPropagationOptions = {}): DnsPropagat
   assertMethod(transport, 'udp', 'transport')
   assertMethod(transport, 'tcp', 'transport')
 
-  const room = new Semaphore(mostQuestions)
   const ask: AskServer = (server, question, context) =>
-    room.run(() => askServer(server, question, { transport, tryTimeoutMs: queryTimeoutMs }, context), context.signal)
-  const delegations = delegationFinder(resolvers, ask)
-  const observer = recordObserver({ delegations, askServer: ask, nameserverPort })
+    askServer(server, question, { transport, tryTimeoutMs: queryTimeoutMs }, context)
+  // Each with room of its own: name servers that keep silent must not hold up what resolvers know.
+  const delegations = delegationFinder(resolvers, inTurn(ask))
+  const observer = recordObserver({ delegations, askServer: inTurn(skipSilent(ask)), nameserverPort })
 
   return {
     async look({ name, value }, context) {
@@ -200,6 +202,11 @@ export function dnsPropagation(options: DnsPropagationOptions = {}): DnsPropagat
     if (target !== undefined || sights.some(({ outcome }) => answers.has(outcome))) return target
     return delegations.aliasOf(name, context)
   }
+}
+
+function inTurn(ask: AskServer): AskServer {
+  const room = new Semaphore(mostQuestions)
+  return (server, question, context) => room.run(() => ask(server, question, context), context.signal)
 }
 
 /** Outcomes that say something about the record. */

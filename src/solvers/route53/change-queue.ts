@@ -165,7 +165,7 @@ export function changeQueue({ calls, ttl, random }: ChangeQueueParts): ChangeQue
 
   async function carryOut(zoneId: string, entries: readonly Entry[], context: OperationContext): Promise<void> {
     const { clock, signal } = context
-    // A batch that is refused for one name must not fail the others.
+    // A batch that is refused for one name, or not allowed because of one, must not fail the others.
     let oneByOne = false
     for (let attempt = 1; ; attempt += 1) {
       const byName = groupByName(entries.filter(({ settled }) => !settled))
@@ -183,7 +183,7 @@ export function changeQueue({ calls, ttl, random }: ChangeQueueParts): ChangeQue
         } catch (error) {
           if (!(error instanceof Route53Failure)) throw error
           if (error.kind === 'moved') moved = error
-          else if (error.kind !== 'refused') throw error
+          else if (error.kind !== 'refused' && error.kind !== 'denied') throw error
           else if (batch.length > 1) oneByOne = true
           else for (const entry of batch.flatMap((plan) => plan.entries)) entry.reject(error)
         }

@@ -7,11 +7,11 @@ import type { OperationContext } from '../../core/context.js'
 import { singleFlight } from '../../internal/single-flight.js'
 import { isWithin } from './record-names.js'
 import type { HostedZone } from './route53-client.js'
-import { Obstacle } from './route53-failure.js'
+import { NoPlace, Obstacle } from './route53-failure.js'
 
 /** Finds zones, and remembers for a while which ones there are. */
 export interface HostedZones {
-  /** The id of the zone. @throws `Obstacle` when there is none, or more than one of the name. */
+  /** The id of the zone. @throws `NoPlace` when there is none, `Obstacle` when there is more than one of the name. */
   find(recordName: string, context: OperationContext): Promise<string>
   /** Lists anew next time: one of them is gone. */
   forget(): void
@@ -79,7 +79,7 @@ export function chooseZone(recordName: string, zones: readonly HostedZone[]): st
 function noZone(recordName: string): never {
   const labels = recordName.split('.')
   const looked = labels.slice(0, -1).map((_, index) => labels.slice(index).join('.'))
-  throw new Obstacle(
+  throw new NoPlace(
     `these credentials see no public hosted zone for ${recordName}; looked for ${looked.join(', ')}. Create one, use the credentials ` +
       'of the account that has it, or set "hostedZoneId"',
   )

@@ -16,7 +16,7 @@ import { requiredPermissions, type IamPolicy, type PermissionOptions } from './p
 import { route53Calls } from './route53-calls.js'
 import { route53Api } from './route53-client.js'
 import { explainFailure } from './explain-failure.js'
-import { Obstacle, Route53Failure } from './route53-failure.js'
+import { NoPlace, Obstacle, Route53Failure } from './route53-failure.js'
 import { checkRoute53Options, type Route53SolverOptions } from './route53-options.js'
 
 export type { DnsPropagationOptions } from '../dns-propagation.js'
@@ -108,9 +108,7 @@ export function route53Solver(options: Route53SolverOptions = {}): Route53Solver
 
     present: (challenge, context) =>
       explained(challenge, 'present', context, async () => {
-        const known = placements.get(keyOf(challenge))
-        const placement = await submit(challenge, 'present', context)
-        placements.set(keyOf(challenge), { ...placement, receipt: placement.receipt ?? known?.receipt })
+        placements.set(keyOf(challenge), await submit(challenge, 'present', context))
       }),
 
     waitUntilReady: (challenge, context) =>
@@ -124,6 +122,7 @@ export function route53Solver(options: Route53SolverOptions = {}): Route53Solver
     cleanUp: (challenge, context) =>
       explained(challenge, 'clean-up', context, async () => {
         await submit(challenge, 'absent', context).catch((error: unknown) => {
+          if (error instanceof NoPlace) return
           // With its zone the record is gone too.
           if (!(error instanceof Route53Failure && error.kind === 'no-zone')) throw error
           zoneList.forget()
@@ -154,7 +153,7 @@ export function route53Solver(options: Route53SolverOptions = {}): Route53Solver
 
   async function place(recordName: string, context: OperationContext): Promise<Placement> {
     if (recordName.length > longestName)
-      throw new Obstacle(`no DNS name is longer than ${String(longestName)} characters`)
+      throw new NoPlace(`no DNS name is longer than ${String(longestName)} characters`)
     const target = followCname ? await dns.resolveTarget(recordName, context) : recordName.toLowerCase()
     return { name: target, zoneId: hostedZoneId ?? (await zoneOf(target, target !== recordName, context)) }
   }
@@ -163,8 +162,9 @@ export function route53Solver(options: Route53SolverOptions = {}): Route53Solver
     try {
       return await zoneList.find(target, context)
     } catch (error) {
-      if (delegated && error instanceof Obstacle) throw new Obstacle(`it is a CNAME to ${target}, and ${error.message}`)
-      throw error
+      if (!delegated || !(error instanceof Obstacle)) throw error
+      const text = `it is a CNAME to ${target}, and ${error.message}`
+      throw error instanceof NoPlace ? new NoPlace(text) : new Obstacle(text)
     }
   }
 

@@ -46,6 +46,8 @@ export function requiredPermissions(
   assertOptions(options, ['recordNames', 'partition'], 'requiredPermissions')
   const { recordNames = zones?.flatMap(namesBelow) ?? ['_acme-challenge.*'], partition = 'aws' } = options
   assertArray(recordNames, 'recordNames')
+  // AWS takes a condition without values in ways of its own.
+  if (recordNames.length === 0) throw new TypeError('"recordNames" option must have at least one name')
   assertOneOf(partition, 'partition', ['aws', 'aws-cn', 'aws-us-gov'])
   const arn = (resource: string): string => `arn:${partition}:route53:::${resource}`
   const zone = [arn(`hostedzone/${hostedZoneId ?? '*'}`)]

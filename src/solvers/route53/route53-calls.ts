@@ -73,7 +73,7 @@ export function route53Calls(parts: Route53CallsParts): Route53Calls {
         signal.throwIfAborted()
         if (!(error instanceof Route53Failure)) throw error
         if (error.kind === 'throttled') for (const bucket of [requests, changed]) bucket.drain(clock)
-        if (error.kind === 'expired') api.renewCredentials()
+        if (error.kind === 'expired' || error.kind === 'credentials') api.renewCredentials()
         const waitMs = waitBefore(error, attempt)
         if (waitMs === undefined || clock.now() + waitMs > until) throw error
         logger.debug('request to route 53 is repeated', { action, awsCode: error.awsCode, attempt, waitMs })

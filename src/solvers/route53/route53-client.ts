@@ -71,13 +71,21 @@ export function route53Api(
   ): Promise<Readonly<Record<string, unknown>>> {
     const sdk = (await load().catch(missingSdk)) as Sdk
     try {
-      const client = injected ?? (await (own ??= defaultClient(sdk)))
+      const client = injected ?? (await ownClient(sdk))
       const reply: unknown = await client.send(command(sdk), { abortSignal: signal })
       return typeof reply === 'object' && reply !== null ? { ...reply } : {}
     } catch (error) {
       signal.throwIfAborted()
       throw readFailure(action, error)
     }
+  }
+
+  function ownClient(sdk: Sdk): Promise<Route53Client> {
+    own ??= defaultClient(sdk).catch((error: unknown) => {
+      own = undefined
+      throw error
+    })
+    return own
   }
 
   return {
@@ -137,12 +145,14 @@ export function route53Api(
 
 /** Retries are ours, so the SDK makes none. Route 53 is one service for all regions: without a region, its home is meant. */
 async function defaultClient({ Route53Client: Client }: Sdk): Promise<Route53Client> {
-  const client = new Client({ maxAttempts: 1 })
+  // For the credential providers: shared files are read again by the next client. The SDK keeps them for ever otherwise.
+  const options = { maxAttempts: 1, ignoreCache: true }
+  const client = new Client(options)
   const hasRegion = await client.config.region().then(
     () => true,
     () => false,
   )
-  return hasRegion ? client : new Client({ maxAttempts: 1, region: 'us-east-1' })
+  return hasRegion ? client : new Client({ ...options, region: 'us-east-1' })
 }
 
 function missingSdk(error: unknown): never {

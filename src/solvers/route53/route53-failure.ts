@@ -62,6 +62,9 @@ export class Route53Failure extends Error {
 /** Something in the way that a person has to remove: no call has failed. The message says what it is. */
 export class Obstacle extends Error {}
 
+/** Nothing can be written for this name, so nothing of ours can be there. */
+export class NoPlace extends Obstacle {}
+
 const kinds: Readonly<Record<string, Route53FailureKind>> = {
   Throttling: 'throttled',
   ThrottlingException: 'throttled',
@@ -79,6 +82,7 @@ const kinds: Readonly<Record<string, Route53FailureKind>> = {
   UnrecognizedClientException: 'credentials',
   SignatureDoesNotMatch: 'credentials',
   IncompleteSignature: 'credentials',
+  InvalidSignatureException: 'credentials',
   MissingAuthenticationToken: 'credentials',
   AccessDenied: 'denied',
   AccessDeniedException: 'denied',
@@ -89,6 +93,20 @@ const kinds: Readonly<Record<string, Route53FailureKind>> = {
 
 /** Of `InvalidChangeBatch`: what a read and a second try can mend. */
 const movedTexts = /\bbut it already exists\b|\bbut it was not found\b|\bdo not match the current values\b/
+
+/** AWS explains these with what was signed: headers, the session token among them. */
+const signatureCodes: ReadonlySet<string> = new Set([
+  'SignatureDoesNotMatch',
+  'IncompleteSignature',
+  'InvalidSignatureException',
+])
+const clockTexts = /\bSignature (?:expired|not yet current)\b/
+
+function signatureText(kind: Route53FailureKind): string {
+  return kind === 'unavailable'
+    ? 'the clock of this machine is wrong'
+    : 'the secret access key is not the one of the access key id, or a proxy has changed the request'
+}
 
 /** Reads whatever a client of the AWS SDK threw. */
 export function readFailure(action: string, error: unknown): Route53Failure {
@@ -105,11 +123,12 @@ export function readFailure(action: string, error: unknown): Route53Failure {
   const awsCode = status === undefined ? word(fields.code, name) : name
   const texts = Array.isArray(fields.messages) && fields.messages.length > 0 ? fields.messages : [fields.message]
   const text = stableText(texts.filter((each) => typeof each === 'string').join(' '))
+  const kind = kindOf(awsCode, name, status, text)
   return new Route53Failure({
-    kind: kindOf(awsCode, name, status, text),
+    kind,
     action,
     awsCode,
-    text,
+    text: signatureCodes.has(awsCode) ? signatureText(kind) : text,
     status,
     requestId: typeof requestId === 'string' ? requestId.slice(0, 100) : undefined,
   })
@@ -117,6 +136,8 @@ export function readFailure(action: string, error: unknown): Route53Failure {
 
 function kindOf(awsCode: string, name: string, status: number | undefined, text: string): Route53FailureKind {
   if (awsCode === 'InvalidChangeBatch') return movedTexts.test(text) ? 'moved' : 'refused'
+  // The SDK sets its clock by the date of such an answer.
+  if (signatureCodes.has(awsCode) && clockTexts.test(text)) return 'unavailable'
   const known = kinds[awsCode] ?? kinds[name]
   if (known !== undefined) return known
   if (status === 429) return 'throttled'

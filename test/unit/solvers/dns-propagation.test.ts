@@ -532,6 +532,47 @@ describe('waitUntilVisible', () => {
     expect(clock.now() - start).toBe(12_000)
   })
 
+  it('servers that are silent for one name are not waited for with each of a hundred', async () => {
+    const { dns, propagation, clock, context } = scene()
+    const start = clock.now()
+    const names = Array.from({ length: 100 }, (_, index) => `_acme-challenge.host${index}.example.com`)
+    for (const server of [one, two, three]) dns.behave(server, () => 'silent')
+    await whileTimePasses(clock, Promise.all(names.map((each) => propagation.look({ name: each, value }, context))))
+    // Three tries of those who were there first, and of those who got their places; each on their own it would be 36 seconds.
+    expect(clock.now() - start).toBeLessThan(15_000)
+    for (const server of [one, two, three]) dns.behave(server, dns.answerAsAuthority)
+    dns.set(name, txt(name, value))
+    expect(await propagation.look({ name, value }, context)).toMatchObject({ visible: false })
+    await clock.advance(10_000)
+    expect(await propagation.look({ name, value }, context)).toMatchObject({ visible: true })
+  })
+
+  it('silence that lies ahead, as the clock was set back, is forgotten', async () => {
+    const { dns, propagation, clock, context } = scene()
+    dns.set(name, txt(name, value))
+    for (const server of [one, two, three]) dns.behave(server, () => 'silent')
+    await whileTimePasses(clock, propagation.look({ name, value }, context))
+    for (const server of [one, two, three]) dns.behave(server, dns.answerAsAuthority)
+    await clock.setTime(0)
+    expect(await propagation.look({ name, value }, context)).toMatchObject({ visible: true })
+  })
+
+  it('questions to silent servers do not hold up those to resolvers', async () => {
+    const { dns, propagation, clock, context } = scene()
+    const silent = Array.from({ length: 100 }, (_, index) => `blocked${index}.example`)
+    for (const [index, zone] of silent.entries()) {
+      const addresses = Array.from({ length: 4 }, (__, host) => `198.51.${index}.${host + 1}`)
+      dns.addZone(zone, { [`ns.${zone}`]: addresses })
+      for (const address of addresses) dns.behave(address, () => 'silent')
+    }
+    const looks = silent.map((zone) => propagation.look({ name: `_acme-challenge.${zone}`, value }, context))
+    while (dns.asked({ type: 'TXT' }).length < 50) await clock.advance(1)
+    const target = propagation.resolveTarget(name, context)
+    target.catch(() => undefined)
+    await whileTimePasses(clock, Promise.all(looks))
+    expect(await target).toBe(name)
+  })
+
   it('notices that the zone has moved to other servers', async () => {
     const { dns, propagation, clock, context } = scene()
     const start = clock.now()

@@ -59,6 +59,7 @@ describe('requiredPermissions', () => {
   it.each<[string, object]>([
     ['"recordNames"', { recordNames: ['a b'] }],
     ['"recordNames"', { recordNames: 'example.com' }],
+    ['"recordNames"', { recordNames: [] }],
     ['"partition"', { partition: 'mars' }],
     ['unknown option "zone"', { zone: 'x' }],
   ])('refuses misuse of %s', (message, options) => {

@@ -56,6 +56,12 @@ describe('route53Calls', () => {
     expect(renewed).toEqual([1, 2])
   })
 
+  it('has credentials looked for again, another time, when nobody knows them any more', async () => {
+    const { calls, renewed, context } = createWorld([awsError('InvalidClientTokenId', 'unknown', { status: 403 })])
+    await expect(calls.isInSync('C1', context)).rejects.toMatchObject({ kind: 'credentials' })
+    expect(renewed).toEqual([1])
+  })
+
   it('waits longer each time, up to ten seconds, and then gives up', async () => {
     const { calls, times, context } = createWorld(
       Array.from({ length: 100 }, () => awsError('PriorRequestNotComplete')),

@@ -1,4 +1,8 @@
-import { describe, expect, it } from 'vitest'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import * as sdk from '@aws-sdk/client-route-53'
+import { describe, expect, it, vi } from 'vitest'
 import { route53Api } from '../../../../src/solvers/route53/route53-client.js'
 import { fakeRoute53 } from '../../../support/fake-route53.js'
 
@@ -121,10 +125,60 @@ describe('route53Api', () => {
     const api = route53Api(undefined, async () => ({ Route53Client: Client, GetChangeCommand: Object }))
     await api.isInSync('C1', signal)
     await api.isInSync('C1', signal)
-    const own = [{ maxAttempts: 1 }, { maxAttempts: 1, region: 'us-east-1' }]
+    const usual = { maxAttempts: 1, ignoreCache: true }
+    const own = [usual, { ...usual, region: 'us-east-1' }]
     expect(made).toEqual(own)
     api.renewCredentials()
     await api.isInSync('C1', signal)
     expect(made).toEqual([...own, ...own])
+  })
+
+  it('reads the shared files again, which the SDK itself keeps for as long as the process lives', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'evercert-'))
+    const write = (keyId: string) =>
+      writeFile(
+        join(directory, 'credentials'),
+        `[rotated]\naws_access_key_id=${keyId}\naws_secret_access_key=not-a-key\n`,
+      )
+    vi.stubEnv('AWS_PROFILE', 'rotated')
+    vi.stubEnv('AWS_SHARED_CREDENTIALS_FILE', join(directory, 'credentials'))
+    vi.stubEnv('AWS_CONFIG_FILE', join(directory, 'config'))
+    const used: string[] = []
+    class Client extends sdk.Route53Client {
+      override async send() {
+        used.push((await this.config.credentials()).accessKeyId)
+        return { ChangeInfo: { Status: 'INSYNC' } } as never
+      }
+    }
+    try {
+      const api = route53Api(undefined, async () => ({ ...sdk, Route53Client: Client }))
+      await write('FIRST')
+      await api.isInSync('C1', signal)
+      await write('SECOND')
+      await api.isInSync('C1', signal)
+      api.renewCredentials()
+      await api.isInSync('C1', signal)
+      expect(used).toEqual(['FIRST', 'FIRST', 'SECOND'])
+    } finally {
+      vi.unstubAllEnvs()
+      await rm(directory, { recursive: true })
+    }
+  })
+
+  it('makes its client another time when that has failed', async () => {
+    let count = 0
+    class Client {
+      readonly config = { region: () => Promise.resolve('eu-west-1') }
+      constructor() {
+        count += 1
+        if (count === 1) throw new Error('the configuration cannot be read')
+      }
+      send() {
+        return Promise.resolve({ ChangeInfo: { Status: 'INSYNC' } })
+      }
+    }
+    const api = route53Api(undefined, async () => ({ Route53Client: Client, GetChangeCommand: Object }))
+    await expect(api.isInSync('C1', signal)).rejects.toThrow('cannot be read')
+    expect(await api.isInSync('C1', signal)).toBe(true)
   })
 })

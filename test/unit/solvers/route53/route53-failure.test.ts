@@ -27,6 +27,12 @@ describe('readFailure', () => {
     ['credentials', Object.assign(new Error('Could not load credentials'), { name: 'CredentialsProviderError' })],
     ['credentials', awsError('InvalidClientTokenId', 'unknown', { status: 403 })],
     ['credentials', awsError('SignatureDoesNotMatch', 'no', { status: 403 })],
+    // The SDK corrects its clock by the date of this very answer.
+    ['unavailable', awsError('SignatureDoesNotMatch', 'Signature expired: 20261125T1 is now earlier than 20261125T2')],
+    [
+      'unavailable',
+      awsError('InvalidSignatureException', 'Signature not yet current: 20261125T1 is still later than 20261125T2'),
+    ],
     ['denied', awsError('AccessDenied', 'not authorized', { status: 403 })],
     ['denied', awsError('AccessDeniedException', 'not authorized', { status: 403 })],
     ['no-zone', awsError('NoSuchHostedZone', 'none', { status: 404 })],
@@ -66,6 +72,26 @@ describe('readFailure', () => {
     expect(one.requestId).not.toBe(other.requestId)
     const go = readFailure('x', awsError('Throttling', 'Rate exceeded\n\tstatus code: 400, request id: 6a96ada9-ca89'))
     expect(go.message).toBe('x: Throttling: Rate exceeded status code: 400')
+  })
+
+  it.each([
+    [
+      'SignatureDoesNotMatch',
+      "The request signature we calculated does not match the signature you provided.\n\nThe Canonical String for this request should have been\n'GET\n/2013-04-01/hostedzone\n\nhost:route53.amazonaws.com\nx-amz-security-token:SECRET\n\nhost;x-amz-security-token\nSECRET'",
+    ],
+    [
+      'IncompleteSignature',
+      "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. Authorization=AWS4-HMAC-SHA256 Credential=SECRET/x, Signature=SECRET",
+    ],
+    [
+      'InvalidSignatureException',
+      "'SECRET' not a valid key=value pair in Authorization header: 'AWS4-HMAC-SHA256 SECRET'.",
+    ],
+  ])('%s does not repeat the headers that AWS quotes', (code, message) => {
+    const failure = readFailure('GetChange', awsError(code, message, { status: 403 }))
+    expect(failure.kind).toBe('credentials')
+    expect(failure.awsCode).toBe(code)
+    assertNoSecrets(failure, ['SECRET'])
   })
 
   it('holds neither the request nor control characters nor a novel', () => {
