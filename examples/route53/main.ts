@@ -57,4 +57,7 @@ const scheduler = new RenewalScheduler({
 const { outcomes, nextRunAt } = await scheduler.reconcile()
 for (const { certificate, status, error } of outcomes) console.log(certificate, status, error ?? '')
 console.log('again at', nextRunAt)
-if (outcomes.some(({ status }) => status === 'failed')) process.exitCode = 1
+// A failure that is waited out is not a new one; cron is to hear of it all the same while there is no valid certificate.
+const failed = outcomes.some(({ status }) => status === 'failed')
+const failing = (await scheduler.status()).some(({ health }) => health === 'failing')
+if (failed || failing) process.exitCode = 1
