@@ -36,7 +36,11 @@ const {
   CHALLENGE_PORTS,
 } = process.env
 
-const list = (text: string): string[] => text.split(',').filter(Boolean)
+const list = (text: string): string[] => text.split(/[\s,]+/).filter(Boolean)
+
+if (MARATHON_APP_ID === '')
+  throw new Error('MARATHON_APP_ID is missing; Marathon sets it, outside of it set it to this app')
+if (!['stop', 'warn', 'off'].includes(CHALLENGE_PREFLIGHT)) throw new Error('CHALLENGE_PREFLIGHT is stop, warn or off')
 
 function authentication(): MarathonAuthentication | undefined {
   if (DCOS_SERVICE_ACCOUNT_CREDENTIAL) return { type: 'service-account', credential: DCOS_SERVICE_ACCOUNT_CREDENTIAL }

@@ -7,7 +7,11 @@ import { acmeIssuer, letsEncrypt } from 'evercert/issuers/acme'
 import { httpResponder } from 'evercert/solvers/http-responder'
 import { fileStore } from 'evercert/stores/file'
 
-const { NAME = 'localhost', STORE = '', HTTP_PORT = '80', HTTPS_PORT = '443', ACME_DIRECTORY, ACME_CA } = process.env
+const { NAME, STORE, HTTP_PORT = '80', HTTPS_PORT = '443', ACME_DIRECTORY, ACME_CA } = process.env
+if (!NAME || !STORE) {
+  console.error('set NAME and STORE; README.md says what they are')
+  process.exit(2)
+}
 
 const responder = httpResponder()
 const http = createHttpServer((request, response) => {

@@ -5,16 +5,8 @@ import { acmeIssuer, letsEncrypt } from 'evercert/issuers/acme'
 import { route53Solver } from 'evercert/solvers/route53'
 import { fileStore } from 'evercert/stores/file'
 
-const {
-  NAMES = '',
-  DIRECTORY = '',
-  STORE = '',
-  HOSTED_ZONE_ID,
-  ACME_DIRECTORY,
-  ACME_CA,
-  DNS_SERVER,
-  DNS_PORT,
-} = process.env
+const { NAMES = '', DIRECTORY, STORE, HOSTED_ZONE_ID, ACME_DIRECTORY, ACME_CA, DNS_SERVER, DNS_PORT } = process.env
+const names = NAMES.split(/[\s,]+/).filter(Boolean)
 
 const solver = route53Solver({
   ...(HOSTED_ZONE_ID === undefined ? {} : { hostedZoneId: HOSTED_ZONE_ID }),
@@ -27,13 +19,19 @@ if (process.argv.includes('--policy')) {
   process.exit()
 }
 
+if (names.length === 0 || !DIRECTORY || !STORE) {
+  console.error('set NAMES, DIRECTORY and STORE; README.md says what they are')
+  process.exit(2)
+}
+
 const scheduler = new RenewalScheduler({
   store: fileStore({ directory: STORE }),
-  logger: console,
+  // Without the requests, which are debug lines: cron sends mail with all that is printed.
+  logger: { ...console, debug: () => undefined },
   certificates: [
     {
       name: 'www',
-      identifiers: NAMES.split(',').filter(Boolean),
+      identifiers: names,
       issuers: [
         acmeIssuer({
           directory: ACME_DIRECTORY ?? letsEncrypt.staging,
@@ -59,4 +57,7 @@ const scheduler = new RenewalScheduler({
 const { outcomes, nextRunAt } = await scheduler.reconcile()
 for (const { certificate, status, error } of outcomes) console.log(certificate, status, error ?? '')
 console.log('again at', nextRunAt)
-if (outcomes.some(({ status }) => status === 'failed')) process.exitCode = 1
+// A failure that is waited out is not a new one; cron is to hear of it all the same while there is no valid certificate.
+const failed = outcomes.some(({ status }) => status === 'failed')
+const failing = (await scheduler.status()).some(({ health }) => health === 'failing')
+if (failed || failing) process.exitCode = 1

@@ -5,18 +5,12 @@ import { acmeIssuer, letsEncrypt } from 'evercert/issuers/acme'
 import { webrootSolver } from 'evercert/solvers/webroot'
 import { fileStore } from 'evercert/stores/file'
 
-const {
-  NAMES = '',
-  WEBROOT = '',
-  PEM = '',
-  HAPROXY_SOCKET = '',
-  STORE = '',
-  ACME_DIRECTORY,
-  ACME_CA,
-  HTTP_PORT,
-  HTTPS_PORT,
-} = process.env
-const names = NAMES.split(',').filter(Boolean)
+const { NAMES = '', WEBROOT, PEM, HAPROXY_SOCKET, STORE, ACME_DIRECTORY, ACME_CA, HTTP_PORT, HTTPS_PORT } = process.env
+const names = NAMES.split(/[\s,]+/).filter(Boolean)
+if (names.length === 0 || !WEBROOT || !PEM || !HAPROXY_SOCKET || !STORE) {
+  console.error('set NAMES, WEBROOT, PEM, HAPROXY_SOCKET and STORE; README.md says what they are')
+  process.exit(2)
+}
 
 const scheduler = new RenewalScheduler({
   store: fileStore({ directory: STORE }),

@@ -101,7 +101,7 @@ export function assertHttpsUrl(value: unknown, option: string, plainHttp: boolea
   try {
     url = new URL(String(value))
   } catch {
-    throw new TypeError(`"${option}" option must be an absolute https URL`)
+    throw new TypeError(`"${option}" option must be an absolute ${plainHttp === 'anywhere' ? 'http or ' : ''}https URL`)
   }
   const loopback = /^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(url.hostname)
   const plain = plainHttp === 'anywhere' || (plainHttp && loopback)

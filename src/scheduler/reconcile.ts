@@ -51,6 +51,8 @@ export interface PassMemory {
   readonly known: KnownTargets
   /** `fingerprint/level` of the last expiry alarm. */
   lastAlarm: string | undefined
+  /** Until when the last logged back-off lasts, epoch milliseconds. */
+  lastWait: number | undefined
 }
 
 /** State of one certificate as stored. */
@@ -84,6 +86,7 @@ export async function reconcileCertificate(
   }
   state = await refreshPlan(spec, state, environment, signal)
   let decision = decideRenewal(factsOf(spec, state, clock.now(), force))
+  sayWhyItWaits(spec, state, decision, memory, environment, signal)
   let status: CertificateOutcome['status'] = 'unchanged'
   let reason = decision.reason
   let error: unknown
@@ -100,6 +103,8 @@ export async function reconcileCertificate(
     }
     state = await refreshPlan(spec, await loadState(spec, environment, signal), environment, signal)
     decision = decideRenewal(factsOf(spec, state, clock.now(), false))
+    // The failure has just been logged, with the time of the next attempt.
+    if (status === 'failed' && decision.action === 'wait') memory.lastWait = decision.until
     if (status === 'unchanged') reason = decision.reason
   }
   const record = recordOf(state)
@@ -133,6 +138,26 @@ export async function reconcileCertificate(
     nextRunAt: new Date(nextRunAt),
   }
   return { outcome, unrecorded }
+}
+
+/** A failure of an earlier process would otherwise be obeyed in silence: who has mended the cause wonders why nothing happens. */
+function sayWhyItWaits(
+  spec: CertificateSpec,
+  { renewal }: StoredState,
+  decision: RenewalDecision,
+  memory: PassMemory,
+  environment: Environment,
+  signal: AbortSignal,
+): void {
+  if (decision.action !== 'wait' || decision.because === 'not-due' || decision.until === memory.lastWait) return
+  memory.lastWait = decision.until
+  const { logger } = operationContext(environment, signal, { certificate: spec.name })
+  const failures = spec.issuers.flatMap(({ id }) => {
+    const failure = renewal.failures.get(id)
+    return failure === undefined ? [] : [{ issuer: id, code: failure.code, message: failure.message }]
+  })
+  const { because, reason, until } = decision
+  logger.warn('issuance waits', { reason, because, nextAttemptAt: new Date(until), failures })
 }
 
 /** A certificate whose key is not its own, or that is none: kept aside, and issued anew. */

@@ -204,7 +204,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     this.#assertTargetsAreFree(spec)
     this.#managed.set(spec.name, {
       spec,
-      memory: { known: new Map(), lastAlarm: undefined },
+      memory: { known: new Map(), lastAlarm: undefined, lastWait: undefined },
       running: Promise.resolve(),
       failedPasses: 0,
       changed: false,

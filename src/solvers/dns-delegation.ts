@@ -92,7 +92,7 @@ export function delegationFinder(
       )
       if (apex !== undefined) return apex.name
     }
-    throw new DnsProblem(`no zone for ${name} is known to the resolvers; is it spelled right, and registered?`)
+    throw new DnsProblem(`no zone for ${name} is known to the resolvers (misspelled, or not registered?)`)
   }
 
   async function findServers(zone: string, context: OperationContext): Promise<Delegation> {

@@ -244,9 +244,12 @@ function timeoutError(parts: {
 
 function targetError(chain: readonly string[], why: string, cause?: unknown): ChallengeError {
   const [name = ''] = chain
+  const resolvers = 'check that the resolvers of this machine work'
+  // Without a CNAME on the way there is none to correct.
+  const advice = cause !== undefined && chain.length === 1 ? resolvers : `correct the CNAME records, or ${resolvers}`
   return new ChallengeError({
     code: 'ERR_CHALLENGE_FAILED',
-    message: `cannot find out where the TXT record for ${name} must be written: ${why}. Correct the CNAME records, or check that the resolvers of this machine work`,
+    message: `cannot find out where the TXT record for ${name} must be written: ${why}; ${advice}`,
     retryable: true,
     identifier: { type: 'dns', value: name.replace(/^_acme-challenge\./, '') },
     phase: 'present',

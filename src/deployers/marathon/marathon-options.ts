@@ -191,9 +191,15 @@ function checkUrls(option: string | readonly string[], plainHttp: boolean | 'any
   assertArray(list, 'urls')
   if (list.length === 0 || list.length > 20) throw new TypeError('"urls" option must hold 1 to 20 URLs')
   const urls = list.map((value) => {
+    // Most clusters have no other.
+    if (plainHttp === false && /^http:/i.test(value)) {
+      throw new TypeError(
+        '"urls" option must be https URLs; for a cluster that has http only, set the option "allowHttp"',
+      )
+    }
     const url = assertHttpsUrl(value, 'urls', plainHttp)
     if (url.search !== '') throw new TypeError('"urls" option must be without query')
-    if (/\/v2\/*$/.test(url.pathname)) throw new TypeError('"urls" option must end before /v2')
+    if (/\/v2\/*(?:apps\/*)?$/.test(url.pathname)) throw new TypeError('"urls" option must end before /v2')
     return url.origin + url.pathname.replace(/\/+$/, '')
   })
   return [...new Set(urls)]

@@ -198,6 +198,35 @@ describe('failures of an issuer', () => {
     expect(new Set(issuer.requests.map(({ idempotencyKey }) => idempotencyKey)).size).toBe(1)
   })
 
+  it('of an earlier process are named in the log, once, while they are waited out', async () => {
+    issuer.onIssue = () => {
+      throw new CertError({ code: 'ERR_ACME_PROBLEM', message: 'contact is invalid', retryable: false })
+    }
+    const waits = () => logger.entries.filter(({ message }) => message === 'issuance waits')
+    const first = schedulerFor()
+    const { outcomes } = await first.reconcile()
+    await clock.advance(minute)
+    await first.reconcile()
+    expect(waits()).toEqual([])
+    const restarted = schedulerFor()
+    await restarted.reconcile()
+    await clock.advance(minute)
+    await restarted.reconcile()
+    expect(waits()).toMatchObject([
+      {
+        level: 'warn',
+        fields: {
+          certificate: 'www',
+          reason: 'absent',
+          because: 'backoff',
+          nextAttemptAt: outcomes[0]?.nextRunAt,
+          failures: [{ issuer: issuer.id, code: 'ERR_ACME_PROBLEM', message: 'contact is invalid' }],
+        },
+      },
+    ])
+    expect(issuer.requests).toHaveLength(1)
+  })
+
   it('obey Retry-After to the millisecond', async () => {
     const retryAt = new Date(clock.now() + 34 * hour)
     issuer.onIssue = () => {

@@ -415,7 +415,13 @@ describe('CNAME records', () => {
     const { dns, propagation, context } = scene()
     dns.set(name, cname(name, 'gone.invalid'))
     expect((await propagation.look({ name, value }, context)).problem).toContain('no zone for gone.invalid')
-    expect((await failure(propagation.resolveTarget(name, context))).message).toContain('no zone for gone.invalid')
+    const { message } = await failure(propagation.resolveTarget(name, context))
+    expect(message).toContain('no zone for gone.invalid')
+    expect(message).toContain('correct the CNAME records')
+    // Nobody is sent to look for a CNAME where there is none.
+    const error = await failure(propagation.resolveTarget('_acme-challenge.gone.invalid', context))
+    expect(error.message).toContain('no zone for _acme-challenge.gone.invalid')
+    expect(error.message).not.toContain('CNAME')
   })
 })
 
