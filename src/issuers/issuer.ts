@@ -62,6 +62,13 @@ export interface IssuerContext extends OperationContext {
 export interface Issuer {
   /** Stable id of this *configuration*; part of storage keys. Staging and production MUST differ. */
   readonly id: string
+  /**
+   * A digest of those settings whose change can mend a failure that waits for a person: contact, account binding, solvers,
+   * profile. evercert does not wait for a failure of other settings.
+   *
+   * @defaultValue the settings never change
+   */
+  readonly settingsDigest?: string | undefined
   /** Whether this issuer can certify all of these. A string says why not. @defaultValue yes */
   supports?(identifiers: readonly Identifier[]): true | string
   /**

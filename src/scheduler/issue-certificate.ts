@@ -16,7 +16,7 @@ import type { Issuer, IssuerContext } from '../issuers/issuer.js'
 import { storeKey } from '../stores/cert-store.js'
 import type { RenewalReason } from './decide-renewal.js'
 import { cleanUpGraceMs, operationContext, type Environment } from './environment.js'
-import type { CertificateSpec } from './managed-certificate.js'
+import { settingsOf, type CertificateSpec } from './managed-certificate.js'
 import {
   certificateRecord,
   emptyRenewal,
@@ -240,6 +240,7 @@ async function recordFailure(
         environment.random,
       ),
       identifiers: wanted,
+      settings: settingsOf(spec, issuer),
     }
     // A finished order that yields a wrong certificate would yield it again: the second time, a new key and order. Not for
     // its dates: they look wrong to a clock that is wrong, and new orders would not change that.

@@ -167,3 +167,8 @@ function parseEndpoint(endpoint: Endpoint, at: string): EndpointSpec {
   if (servername !== '') assertText(servername, `${at}.endpoints[].servername`, 253)
   return { host, port, servername }
 }
+
+/** What a person changes to mend a failure: a permanent one of other settings is no reason to wait. */
+export function settingsOf({ profile, key }: CertificateSpec, { settingsDigest }: Issuer): string {
+  return JSON.stringify([settingsDigest, profile, key])
+}

@@ -20,7 +20,7 @@ import { operationContext, type Environment } from './environment.js'
 import { expiryAlarm, type ExpiryLevel } from './expiry-alarm.js'
 import { issueCertificate, issuerContext, renewalSlot, sameNames } from './issue-certificate.js'
 import { identifierKey } from '../core/identifier.js'
-import type { CertificateSpec } from './managed-certificate.js'
+import { settingsOf, type CertificateSpec } from './managed-certificate.js'
 import { providePlaceholder } from './placeholder.js'
 import { certificateRecord, isPast, type CertificateRecord, type RenewalRecord } from './records.js'
 import { nextPlan, renewalInfoIsDue, type RenewalInfoAnswer } from './renewal-plan.js'
@@ -194,11 +194,13 @@ export async function loadState(
 export function factsOf(spec: CertificateSpec, state: StoredState, now: number, force: boolean): RenewalFacts {
   const { certificate, renewal } = state
   const wanted = spec.identifiers.map(identifierKey)
+  const settings = new Map(spec.issuers.map((issuer) => [issuer.id, settingsOf(spec, issuer)]))
   const backoff = new Map(
     [...renewal.failures]
       // What was wrong with other names says nothing about these; a CA's rate limit stays.
       .filter(([, failure]) => failure.failureClass === 'rate-limited' || sameNames(failure.identifiers, wanted))
       .filter(([, failure]) => isPast(failure, now))
+      .filter(([id, failure]) => failure.failureClass !== 'permanent' || failure.settings === settings.get(id))
       .map(([id, { notBefore, failureClass }]) => [id, { notBefore, rateLimited: failureClass === 'rate-limited' }]),
   )
   return {

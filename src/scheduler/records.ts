@@ -54,6 +54,8 @@ export interface FailureRecord {
   readonly notBefore: number
   /** What was asked for; a changed request starts anew. */
   readonly identifiers: readonly string[]
+  /** See {@link settingsOf}. */
+  readonly settings: string | undefined
 }
 
 /** When a certificate will be renewed, and why then. */
@@ -252,6 +254,7 @@ function readFailure(fields: RecordFields): FailureRecord {
     at: fields.number('at'),
     notBefore: fields.number('notBefore'),
     identifiers: fields.texts('identifiers'),
+    settings: fields.optional('settings', (name) => fields.text(name)),
   }
 }
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { createHash } from 'node:crypto'
 import { readCertificates } from '../../core/certificate-bundle.js'
 import { overlaps, type Identifier } from '../../core/identifier.js'
 import { importPrivateKey, keyAlgorithms, type KeyAlgorithm } from '../../core/private-key.js'
@@ -201,6 +202,7 @@ export function acmeIssuer(options: AcmeIssuerOptions): AcmeIssuer {
 
   return {
     id,
+    settingsDigest: settingsDigest(checked),
     supports(identifiers) {
       const overlapping = overlaps(identifiers)
       if (overlapping !== undefined) {
@@ -237,6 +239,13 @@ export function acmeIssuer(options: AcmeIssuerOptions): AcmeIssuer {
     rollOverAccountKey: async (context) => shown(await accounts.rollOver(context)),
     close: () => transport.close(),
   }
+}
+
+function settingsDigest(settings: ReturnType<typeof checkOptions>): string {
+  const { contact, externalAccountBinding, profile, preferredChain, solvers } = settings
+  const proofs = solvers.map(({ name, type, zones }) => [name, type, zones])
+  const all = [contact, externalAccountBinding, profile, preferredChain, proofs]
+  return createHash('sha256').update(JSON.stringify(all)).digest('base64url')
 }
 
 /** Everything copied, with defaults. */

@@ -227,6 +227,26 @@ describe('failures of an issuer', () => {
     expect(issuer.requests).toHaveLength(1)
   })
 
+  it('that wait for a person are not waited for with other settings, and with the same ones they are', async () => {
+    const refuse = (code: 'ERR_ACME_PROBLEM' | 'ERR_ACME_AUTHORIZATION_FAILED') => () => {
+      throw new CertError({ code, message: 'refused', retryable: code !== 'ERR_ACME_PROBLEM' })
+    }
+    const withSettings = (settingsDigest: string, more: Partial<ManagedCertificate> = {}) =>
+      schedulerFor([certificate({ issuers: [{ ...issuer, settingsDigest }], ...more })])
+    issuer.onIssue = refuse('ERR_ACME_PROBLEM')
+    await withSettings('one').reconcile()
+    await withSettings('one').reconcile()
+    expect(issuer.requests).toHaveLength(1)
+    await withSettings('two').reconcile()
+    expect(issuer.requests).toHaveLength(2)
+    await withSettings('two', { profile: 'shortlived' }).reconcile()
+    expect(issuer.requests).toHaveLength(3)
+    issuer.onIssue = refuse('ERR_ACME_AUTHORIZATION_FAILED')
+    await withSettings('three').reconcile()
+    await withSettings('four').reconcile()
+    expect(issuer.requests, 'what costs quota is waited for all the same').toHaveLength(4)
+  })
+
   it('obey Retry-After to the millisecond', async () => {
     const retryAt = new Date(clock.now() + 34 * hour)
     issuer.onIssue = () => {
