@@ -53,7 +53,8 @@ export async function followDeployment(following: Following): Promise<void> {
       last = { ...last, because: 'Marathon could not be asked', error }
     }
     if (clock.now() >= giveUpAt) throw await timeoutError(following, last)
-    await events.wait(Math.min(pollIntervalMs, Math.max(1, giveUpAt - clock.now())))
+    const awaited = [deploymentId ?? [], last.app?.deployments ?? []].flat()
+    await events.wait(Math.min(pollIntervalMs, Math.max(1, giveUpAt - clock.now())), awaited)
   }
 }
 

@@ -147,6 +147,7 @@ export function marathonDeployer(options: MarathonDeployerOptions): MarathonDepl
       details: { app: appId, ...details },
     })
     let unsure: WrittenChange | undefined
+    let events: DeploymentEvents | undefined
     for (let failures = 0; ;) {
       const app = await api.app()
       const step = decide(app)
@@ -155,7 +156,11 @@ export function marathonDeployer(options: MarathonDeployerOptions): MarathonDepl
       if (step.action === 'none') {
         return written === undefined ? { result: { status: 'unchanged' } } : { result: deployed(), written }
       }
-      const events = await listen()
+      if (events === undefined) {
+        // May take seconds, in which others change the app: what is written back is read after it.
+        events = await listen()
+        continue
+      }
       if (step.action === 'join') {
         logger.info('a marathon deployment of this certificate is under way, and joined', { app: appId })
         await follow(value, written, undefined, conversation, events)
@@ -182,7 +187,7 @@ export function marathonDeployer(options: MarathonDeployerOptions): MarathonDepl
         if (failures > mostFailures) throw error
       }
       if (clock.now() >= giveUpAt) throw outcome.error
-      await events.wait(pollIntervalMs)
+      await events.wait(pollIntervalMs, [])
     }
   }
 
@@ -224,7 +229,7 @@ export function marathonDeployer(options: MarathonDeployerOptions): MarathonDepl
         const remedy = 'look at it in Marathon; it may wait for resources that nobody has'
         throw failure('locked', `${appId} has been locked by deployment ${named} all the time; ${remedy}`, ids[0])
       }
-      await events.wait(Math.min(pollIntervalMs, left))
+      await events.wait(Math.min(pollIntervalMs, left), ids)
       const listed = await api.deployments()
       const app = await api.app()
       if (!ids.some((id) => isUnderWay({ app, listed }, id))) return

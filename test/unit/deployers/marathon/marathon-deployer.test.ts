@@ -72,7 +72,7 @@ describe('a deployment', () => {
     expect(error).toBeUndefined()
     expect(result).toEqual({ status: 'deployed', details: { app: '/lb', deployment: 'deployment-2' } })
     expect(marathon.calls()).toEqual([
-      'GET /v2/apps/lb',
+      ...['GET /v2/apps/lb', 'GET /v2/apps/lb'],
       'PATCH /v2/apps/lb',
       ...['GET /v2/deployments', 'GET /v2/apps/lb'],
       ...['GET /v2/deployments', 'GET /v2/apps/lb'],
@@ -85,12 +85,17 @@ describe('a deployment', () => {
     })
   })
 
-  it('listens before it writes', async () => {
-    const marathon = scriptedMarathon()
+  it('listens before it writes, and writes back what is there once it listens', async () => {
+    const marathon = scriptedMarathon({ env: { A: 'before' } })
+    marathon.intercept = ({ path }) => {
+      if (path.startsWith('/v2/events')) marathon.app['env'] = { A: 'after' }
+      return undefined
+    }
     await deploy(marathon)
     const kinds = marathon.sent.map(({ method, path }) => (path.startsWith('/v2/events') ? 'EVENTS' : method))
-    expect(kinds.slice(0, 3)).toEqual(['GET', 'EVENTS', 'PATCH'])
+    expect(kinds.slice(0, 4)).toEqual(['GET', 'EVENTS', 'GET', 'PATCH'])
     expect(marathon.sent[1]).toMatchObject({ headers: { accept: 'text/event-stream' } })
+    expect(marathon.app['env']).toEqual({ A: 'after', HAPROXY_SSL_CERT: pemOf(bundle) })
   })
 
   it('of what is there is none: one request, and no stream', async () => {
@@ -432,6 +437,18 @@ describe('events', () => {
     expect(result).toMatchObject({ status: 'deployed' })
     // The clock runs by itself, so one interval may have passed; never two.
     expect(elapsedMs).toBeLessThanOrEqual(3_600_000)
+  })
+
+  it('of other deployments do not make it look without a pause', async () => {
+    const marathon = scriptedMarathon()
+    const source = withEvents(marathon)
+    marathon.onLook = (look) => {
+      source.send({ eventType: 'deployment_success', id: `other-${String(look)}` })
+      if (look === 5) marathon.succeed()
+    }
+    const { result, elapsedMs } = await deploy(marathon, { pollIntervalMs: 5_000 })
+    expect(result).toMatchObject({ status: 'deployed' })
+    expect(elapsedMs).toBe(20_000)
   })
 
   it('are not believed', async () => {
