@@ -86,7 +86,8 @@ async function timeoutError(following: Following, last: LastSight): Promise<Mara
   const { api, appId, deployer, followed, context, rollBackOnTimeout } = following
   const { deploymentId } = followed
   const underWay = last.app !== undefined && last.listed !== undefined && isUnderWay(last as Seen, deploymentId)
-  let outcome = 'it goes on; the next attempt joins it'
+  const over = last.app !== undefined && last.app.deployments.length === 0 && !underWay
+  let outcome = over ? 'the next attempt looks again' : 'it goes on; the next attempt joins it'
   if (rollBackOnTimeout && deploymentId !== undefined && underWay) {
     try {
       await api.rollBack(deploymentId)
@@ -99,7 +100,7 @@ async function timeoutError(following: Following, last: LastSight): Promise<Mara
   }
   const deployment = deploymentId === undefined ? 'the deployment' : `deployment ${deploymentId}`
   const parts = [
-    `${deployment} of ${appId} has not ended in time: ${last.because}`,
+    `${deployment} of ${appId} ${over ? 'is over, and the app is not as it should be' : 'has not ended in time'}: ${last.because}`,
     ...progress(following, last),
     outcome,
   ]

@@ -23,7 +23,7 @@ import { DeployError } from '../../errors.js'
  * - `rolled-back`: the app has its previous certificate again
  * - `overridden`: another deployment, with another certificate, has taken the place of this one
  * - `edited`: somebody has set the variable to something else meanwhile
- * - `timed-out`: the deployment is still under way
+ * - `timed-out`: the deployment is still under way, or over with tasks that are not healthy
  */
 export type MarathonFailure =
   | 'unreachable'

@@ -131,6 +131,30 @@ describe('a deployment', () => {
     expect(marathon.calls()).toContain('POST /v2/apps/lb/restart')
   })
 
+  it('whose tasks have it, though a later change of something else was cancelled, begins nothing', async () => {
+    const [env, instance] = [{ HAPROXY_SSL_CERT: pemOf(bundle) }, secondInstant(0)]
+    const cancelled = { env: { ...env, OTHER: 'new' }, versionInfo: { lastConfigChangeAt: secondInstant(5) } }
+    // Also where another deployment would never end.
+    for (const more of [{}, { requirePorts: true, upgradeStrategy: {} }]) {
+      const marathon = scriptedMarathon({ ...cancelled, ...more })
+      marathon.intercept = ({ path }) =>
+        path === `/v2/apps/lb/versions/${encodeURIComponent(instance)}` ? { body: { id: '/lb', env } } : undefined
+      expect(await deployerFor(marathon).inspect!(bundle, operationContext())).toBe('current')
+      expect((await deploy(marathon)).result).toEqual({ status: 'unchanged' })
+      expect(marathon.changes).toBe(0)
+    }
+  })
+
+  it('of whose tasks nobody can say what they have at the moment begins nothing blindly', async () => {
+    const marathon = scriptedMarathon({
+      env: { HAPROXY_SSL_CERT: pemOf(bundle) },
+      versionInfo: { lastConfigChangeAt: secondInstant(5) },
+    })
+    marathon.intercept = ({ path }) => (path.includes('/versions/') ? { status: 503, body: '<html>' } : undefined)
+    expect((await deploy(marathon)).error).toMatchObject({ reason: 'no-leader', retryable: true })
+    expect(marathon.changes).toBe(0)
+  })
+
   it('with force says so to Marathon, and only then', async () => {
     const marathon = scriptedMarathon()
     await deploy(marathon, { force: true })
@@ -289,6 +313,26 @@ describe('an answer that is lost', () => {
     expect(lost).toBe(1)
   })
 
+  it.each([
+    [60, 'is waited for', true],
+    [3_600, 'is left to the next attempt where that is too long', false],
+  ])('with a Retry-After of %i seconds %s', async (seconds, _, succeeds) => {
+    const marathon = scriptedMarathon()
+    let refused = 0
+    marathon.intercept = ({ method }) =>
+      method === 'PATCH' && (refused += 1) === 1
+        ? { status: 503, body: '<html>', headers: { 'retry-after': String(seconds) } }
+        : undefined
+    const { result, error, elapsedMs } = await deploy(marathon)
+    if (succeeds) {
+      expect(result).toMatchObject({ status: 'deployed' })
+      expect(elapsedMs).toBeGreaterThanOrEqual(seconds * 1000)
+      return
+    }
+    expect(error).toMatchObject({ reason: 'no-leader', retryAt: new Date(Date.UTC(2026, 0, 1, 1)) })
+    expect(marathon.calls().filter((call) => call.startsWith('PATCH'))).toHaveLength(1)
+  })
+
   it('again and again is an error in the end', async () => {
     const marathon = scriptedMarathon()
     marathon.intercept = ({ method }) => (method === 'PATCH' ? networkError('ECONNRESET') : undefined)
@@ -367,6 +411,14 @@ describe('a deployment that does not come to a good end', () => {
     expect(error.message).toMatch(/step 1 of 1, RestartApplication; 1 of 1 tasks run.*ports free\?; it goes on/)
     expect(elapsedMs).toBe(60_000)
     expect(marathon.calls().some((call) => call.startsWith('DELETE'))).toBe(false)
+  })
+
+  it('that is over with tasks that are not healthy is not said to go on', async () => {
+    const marathon = scriptedMarathon({ healthChecks: [{ path: '/' }], tasksHealthy: 0 })
+    const { error } = await deploy(marathon, { deploymentTimeoutMs: 60_000, rollBackOnTimeout: true })
+    expect(error).toMatchObject({ reason: 'timed-out', retryable: true })
+    expect(error.message).toMatch(/is over, and the app is not as it should be: not all tasks .*, 0 healthy/)
+    expect(error.message).not.toMatch(/goes on|rolled back/)
   })
 
   it('is rolled back when that is asked for', async () => {
@@ -669,7 +721,7 @@ describe('inspect', () => {
   ])('of %s', async (_, app, state) => {
     const marathon = scriptedMarathon(app())
     expect(await deployerFor(marathon).inspect!(bundle, operationContext())).toBe(state)
-    expect(marathon.calls()).toEqual(['GET /v2/apps/lb'])
+    expect(marathon.sent.every(({ method }) => method === 'GET')).toBe(true)
   })
 })
 
