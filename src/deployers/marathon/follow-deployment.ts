@@ -74,7 +74,7 @@ function lostError(
   const { deploymentId, variable } = followed
   const deployment = deploymentId === undefined ? 'the deployment' : `deployment ${deploymentId}`
   const messages = {
-    cancelled: `${deployment} of ${appId} was cancelled by force, and tasks with the previous certificate are still there; the next attempt restarts them`,
+    cancelled: `${deployment} of ${appId} was cancelled by force, and tasks of the previous configuration are still there; the next attempt restarts them if they lack the certificate`,
     'rolled-back': `${deployment} of ${appId} was rolled back, or overridden by an update with the previous value: ${variable} is as it was before`,
     overridden: `${deployment} of ${appId} was overridden by another one, and ${variable} holds something else now; who else writes it?`,
     edited: `${variable} of ${appId} was changed by somebody else after ${deployment} had begun; who else writes it?`,
