@@ -101,7 +101,7 @@ async function timeoutError(following: Following, last: LastSight): Promise<Mara
   const deployment = deploymentId === undefined ? 'the deployment' : `deployment ${deploymentId}`
   const parts = [
     `${deployment} of ${appId} ${over ? 'is over, and the app is not as it should be' : 'has not ended in time'}: ${last.because}`,
-    ...progress(following, last),
+    ...progress(following, last, over),
     outcome,
   ]
   return new MarathonDeployError({
@@ -116,15 +116,18 @@ async function timeoutError(following: Following, last: LastSight): Promise<Mara
 type Seen = LastSight & { readonly app: MarathonApp; readonly listed: readonly ListedDeployment[] }
 
 /** What a person needs to find out what it waits for. */
-function progress({ api, followed }: Following, { app, listed = [] }: LastSight): readonly string[] {
+function progress({ api, followed }: Following, { app, listed = [] }: LastSight, over: boolean): readonly string[] {
   if (app === undefined) return []
   const step = listed.find(({ id }) => id === followed.deploymentId)?.progress
   const { instances, tasksRunning, tasksHealthy, tasksStaged, hasHealthChecks } = app
   const healthy = hasHealthChecks ? `, ${String(tasksHealthy)} healthy` : ''
   const tasks = `${String(tasksRunning)} of ${String(instances)} tasks run${healthy}, ${String(tasksStaged)} staged`
   const failure = api.quotable(app.lastFailure)
+  const unhealthy = hasHealthChecks && tasksHealthy < tasksRunning
   const offers =
-    tasksStaged === 0 && tasksRunning <= instances ? ['does an agent with enough capacity have its ports free?'] : []
+    tasksStaged === 0 && tasksRunning <= instances && !unhealthy && !over
+      ? ['does an agent with enough capacity have its ports free?']
+      : []
   return [step, tasks, failure && `the last task that failed: ${failure}`, ...offers].filter(
     (part) => part !== undefined,
   )
