@@ -34,7 +34,12 @@ const {
   // For test CAs only: their own trust anchor, and the ports they validate on.
   ACME_CA_FILE,
   CHALLENGE_PORTS,
-} = process.env
+} = definedOf(process.env)
+
+/** What is set to nothing counts as not set. */
+function definedOf(variables: typeof process.env): typeof process.env {
+  return Object.fromEntries(Object.entries(variables).filter(([, value]) => value !== ''))
+}
 
 const list = (text: string): string[] => text.split(/[\s,]+/).filter(Boolean)
 

@@ -5,18 +5,25 @@ import { marathonDeployer } from 'evercert/deployers/marathon'
 
 const {
   MARATHON_URL = 'https://marathon.mesos:8443',
+  MARATHON_LB_URL = MARATHON_URL,
   MARATHON_LB_ID = 'marathon-lb',
+  MARATHON_APP_ID = '/evercert',
   ACCOUNT = 'evercert',
 } = process.env
-const { MARATHON_APP_ID = '/evercert' } = process.env
+
+const permissionsOf = (urls: string, appId: string) =>
+  marathonDeployer({ urls: urls.split(',').filter(Boolean), appId, allowHttp: true }).requiredPermissions()
 
 const permissions = [
-  ...marathonDeployer({ urls: MARATHON_URL, appId: MARATHON_LB_ID, allowHttp: true }).requiredPermissions(),
+  ...permissionsOf(MARATHON_LB_URL, MARATHON_LB_ID),
   // It also reads the labels of its own app, and nothing else of it.
-  ...marathonDeployer({ urls: MARATHON_URL, appId: MARATHON_APP_ID, allowHttp: true })
-    .requiredPermissions()
-    .filter(({ resource, action }) => resource.includes(':services:') && action === 'read'),
+  ...permissionsOf(MARATHON_URL, MARATHON_APP_ID).filter(
+    ({ resource, action }) => action !== 'update' && !resource.endsWith(':admin:events'),
+  ),
 ]
+const granted = new Set<string>()
 for (const { resource, action, why } of permissions) {
-  console.log(`dcos security org users grant ${ACCOUNT} ${resource} ${action}   # ${why}`)
+  const grant = `${resource} ${action}`
+  if (!granted.has(grant)) console.log(`dcos security org users grant ${ACCOUNT} ${grant}   # ${why}`)
+  granted.add(grant)
 }

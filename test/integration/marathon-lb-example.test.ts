@@ -90,6 +90,9 @@ async function startCluster() {
     MARATHON_LB_CERT_ENV: 'HAPROXY_SSL_CERT',
     MARATHON_LB_ENDPOINTS: `127.0.0.1:${String(https)}`,
     LETSENCRYPT_EMAIL: 'admin@example.com',
+    // As DC/OS's own UI leaves what was emptied.
+    MARATHON_LB_URL: '',
+    MARATHON_CA_FILE: '',
     LETSENCRYPT_SERVER_URL: pebble.directoryUrl,
     DCOS_SERVICE_ACCOUNT_CREDENTIAL: JSON.stringify(credential),
     STATE_DIRECTORY: join(directory.path, 'state'),
@@ -149,17 +152,37 @@ describeWith(['pebble', 'pebble-challtestsrv', 'haproxy', 'openssl'], 'examples/
 })
 
 describe('examples/marathon-lb', () => {
-  it('prints the permissions that it needs', async () => {
-    const ran = runExample('marathon-lb/permissions.ts', { MARATHON_URL: 'https://cluster.example/service/marathon' })
+  it.each<[string, Readonly<Record<string, string>>, readonly string[]]>([
+    [
+      'of one Marathon',
+      { MARATHON_URL: 'https://cluster.example/service/marathon' },
+      [
+        'dcos:adminrouter:service:marathon full',
+        'dcos:service:marathon:marathon:services:/marathon-lb read',
+        'dcos:service:marathon:marathon:services:/marathon-lb update',
+        'dcos:service:marathon:marathon:admin:events read',
+        'dcos:service:marathon:marathon:services:/evercert read',
+      ],
+    ],
+    [
+      'of two, the apps being on a Marathon of their own',
+      {
+        MARATHON_URL: 'https://cluster.example/service/marathon-user,https://other.example/service/marathon-user',
+        MARATHON_LB_URL: 'https://marathon.mesos:8443',
+      },
+      [
+        'dcos:service:marathon:marathon:services:/marathon-lb read',
+        'dcos:service:marathon:marathon:services:/marathon-lb update',
+        'dcos:service:marathon:marathon:admin:events read',
+        'dcos:adminrouter:service:marathon-user full',
+        'dcos:service:marathon:marathon-user:services:/evercert read',
+      ],
+    ],
+  ])('prints the permissions that it needs %s', async (_, env, expected) => {
+    const ran = runExample('marathon-lb/permissions.ts', env)
     const [code] = (await once(ran.child, 'close')) as [number | null]
     expect(code, ran.output()).toBe(0)
     const granted = ran.output().trim().split('\n')
-    expect(granted.map((line) => line.split(' ').slice(6, 8).join(' '))).toEqual([
-      'dcos:adminrouter:service:marathon full',
-      'dcos:service:marathon:marathon:services:/marathon-lb read',
-      'dcos:service:marathon:marathon:services:/marathon-lb update',
-      'dcos:service:marathon:marathon:admin:events read',
-      'dcos:service:marathon:marathon:services:/evercert read',
-    ])
+    expect(granted.map((line) => line.split(' ').slice(6, 8).join(' '))).toEqual(expected)
   })
 })

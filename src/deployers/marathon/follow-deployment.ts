@@ -53,7 +53,8 @@ export async function followDeployment(following: Following): Promise<void> {
       last = { ...last, because: 'Marathon could not be asked', error }
     }
     if (clock.now() >= giveUpAt) throw await timeoutError(following, last)
-    await events.wait(Math.min(pollIntervalMs, Math.max(1, giveUpAt - clock.now())))
+    const awaited = [deploymentId ?? [], last.app?.deployments ?? []].flat()
+    await events.wait(Math.min(pollIntervalMs, Math.max(1, giveUpAt - clock.now())), awaited)
   }
 }
 
@@ -73,7 +74,7 @@ function lostError(
   const { deploymentId, variable } = followed
   const deployment = deploymentId === undefined ? 'the deployment' : `deployment ${deploymentId}`
   const messages = {
-    cancelled: `${deployment} of ${appId} was cancelled by force, and tasks with the previous certificate are still there; the next attempt restarts them`,
+    cancelled: `${deployment} of ${appId} was cancelled by force, and tasks of the previous configuration are still there; the next attempt restarts them if they lack the certificate`,
     'rolled-back': `${deployment} of ${appId} was rolled back, or overridden by an update with the previous value: ${variable} is as it was before`,
     overridden: `${deployment} of ${appId} was overridden by another one, and ${variable} holds something else now; who else writes it?`,
     edited: `${variable} of ${appId} was changed by somebody else after ${deployment} had begun; who else writes it?`,
@@ -85,7 +86,8 @@ async function timeoutError(following: Following, last: LastSight): Promise<Mara
   const { api, appId, deployer, followed, context, rollBackOnTimeout } = following
   const { deploymentId } = followed
   const underWay = last.app !== undefined && last.listed !== undefined && isUnderWay(last as Seen, deploymentId)
-  let outcome = 'it goes on; the next attempt joins it'
+  const over = last.app !== undefined && last.app.deployments.length === 0 && !underWay
+  let outcome = over ? 'the next attempt looks again' : 'it goes on; the next attempt joins it'
   if (rollBackOnTimeout && deploymentId !== undefined && underWay) {
     try {
       await api.rollBack(deploymentId)
@@ -98,8 +100,8 @@ async function timeoutError(following: Following, last: LastSight): Promise<Mara
   }
   const deployment = deploymentId === undefined ? 'the deployment' : `deployment ${deploymentId}`
   const parts = [
-    `${deployment} of ${appId} has not ended in time: ${last.because}`,
-    ...progress(following, last),
+    `${deployment} of ${appId} ${over ? 'is over, and the app is not as it should be' : 'has not ended in time'}: ${last.because}`,
+    ...progress(following, last, over),
     outcome,
   ]
   return new MarathonDeployError({
@@ -114,15 +116,18 @@ async function timeoutError(following: Following, last: LastSight): Promise<Mara
 type Seen = LastSight & { readonly app: MarathonApp; readonly listed: readonly ListedDeployment[] }
 
 /** What a person needs to find out what it waits for. */
-function progress({ api, followed }: Following, { app, listed = [] }: LastSight): readonly string[] {
+function progress({ api, followed }: Following, { app, listed = [] }: LastSight, over: boolean): readonly string[] {
   if (app === undefined) return []
   const step = listed.find(({ id }) => id === followed.deploymentId)?.progress
   const { instances, tasksRunning, tasksHealthy, tasksStaged, hasHealthChecks } = app
   const healthy = hasHealthChecks ? `, ${String(tasksHealthy)} healthy` : ''
   const tasks = `${String(tasksRunning)} of ${String(instances)} tasks run${healthy}, ${String(tasksStaged)} staged`
   const failure = api.quotable(app.lastFailure)
+  const unhealthy = hasHealthChecks && tasksHealthy < tasksRunning
   const offers =
-    tasksStaged === 0 && tasksRunning <= instances ? ['does an agent with enough capacity have its ports free?'] : []
+    tasksStaged === 0 && tasksRunning <= instances && !unhealthy && !over
+      ? ['does an agent with enough capacity have its ports free?']
+      : []
   return [step, tasks, failure && `the last task that failed: ${failure}`, ...offers].filter(
     (part) => part !== undefined,
   )

@@ -26,6 +26,8 @@ export interface MarathonApp {
    * Running tasks of an older configuration than the app's; `undefined` where Marathon does not tell the version of tasks.
    */
   readonly outdatedTasks: number | undefined
+  /** The versions of the app that these were started with, each once. */
+  readonly outdatedVersions: readonly string[]
   readonly upgradeStrategy: { readonly minimumHealthCapacity: number; readonly maximumOverCapacity: number }
   /** Why a second task cannot run beside a first one on the same agent; `undefined` when it can. */
   readonly oneTaskPerAgent: string | undefined
@@ -52,6 +54,7 @@ export function readApp(data: unknown): MarathonApp | undefined {
   if (!isRecord(env)) return undefined
   const tasks = records(app['tasks'])
   const strategy = recordOf(app['upgradeStrategy'])
+  const outdated = versionsOfOutdated(tasks, instantText(recordOf(app['versionInfo'])['lastConfigChangeAt']))
   return {
     env,
     echoed: Object.fromEntries(repeated.flatMap((field) => (isRecord(app[field]) ? [[field, app[field]]] : []))),
@@ -63,7 +66,8 @@ export function readApp(data: unknown): MarathonApp | undefined {
     tasksStaged: count(app['tasksStaged'], 0),
     tasksHealthy: count(app['tasksHealthy'], 0),
     hasHealthChecks: records(app['healthChecks']).length > 0,
-    outdatedTasks: outdatedTasks(tasks, instantText(recordOf(app['versionInfo'])['lastConfigChangeAt'])),
+    outdatedTasks: outdated?.length,
+    outdatedVersions: [...new Set(outdated)],
     upgradeStrategy: {
       minimumHealthCapacity: fraction(strategy['minimumHealthCapacity']),
       maximumOverCapacity: fraction(strategy['maximumOverCapacity']),
@@ -148,16 +152,16 @@ function instantText(value: unknown): string | undefined {
 }
 
 /** As Marathon counts it for `withLatestConfig`: the version of a task is the app's when it was started. */
-function outdatedTasks(
+function versionsOfOutdated(
   tasks: readonly Readonly<Record<string, unknown>>[],
   lastConfigChangeAt: string | undefined,
-): number | undefined {
+): readonly string[] | undefined {
   const changed = Date.parse(lastConfigChangeAt ?? '')
   const versions = tasks
     .filter(({ state }) => state === undefined || state === 'TASK_RUNNING')
-    .map(({ version }) => Date.parse(instantText(version) ?? ''))
-  if (Number.isNaN(changed) || versions.some((version) => Number.isNaN(version))) return undefined
-  return versions.filter((version) => version < changed).length
+    .map(({ version }) => instantText(version) ?? '')
+  if ([changed, ...versions.map((version) => Date.parse(version))].some(Number.isNaN)) return undefined
+  return versions.filter((version) => Date.parse(version) < changed)
 }
 
 function oneTaskPerAgent(app: Readonly<Record<string, unknown>>): string | undefined {

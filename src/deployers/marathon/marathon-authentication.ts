@@ -4,8 +4,9 @@
  * @module
  */
 import { CertError } from '../../errors.js'
+import { withDeadline } from '../../internal/deadline.js'
 import { assertOneOf, assertOptions, assertText } from '../../internal/options.js'
-import { isToken, tokenHeader, type Authentication } from './authorization.js'
+import { isToken, tokenHeader, type Authentication, type LoginContext } from './authorization.js'
 import { MarathonDeployError } from './marathon-error.js'
 import { serviceAccount, type ServiceAccountCredential } from './service-account.js'
 
@@ -63,8 +64,8 @@ function dcosToken(option: MarathonAuthentication & { readonly type: 'token' }):
   }
   let held = typeof token === 'function' ? undefined : token
   return {
-    async header({ signal, deployer }) {
-      if (typeof token === 'function') held ??= await provided(token, signal, deployer)
+    async header(context) {
+      if (typeof token === 'function') held ??= await provided(token, context)
       return tokenHeader(held)
     },
     forget(refused) {
@@ -76,18 +77,23 @@ function dcosToken(option: MarathonAuthentication & { readonly type: 'token' }):
   }
 }
 
+/** A provider asks somebody, who may not answer. */
+const providerTimeoutMs = 30_000
+
 async function provided(
   token: (context: { readonly signal: AbortSignal }) => string | Promise<string>,
-  signal: AbortSignal,
-  deployer: string,
+  { clock, signal, deployer }: LoginContext,
 ): Promise<string> {
   const failed = (why: string, retryAt?: Date): MarathonDeployError =>
     new MarathonDeployError({ deployer, reason: 'unreachable', message: `the token provider ${why}`, retryAt })
+  const late = failed(`gave no token within ${String(providerTimeoutMs)} ms`)
   let value: unknown
   try {
-    value = await token({ signal })
+    const deadline = { clock, signal, ms: providerTimeoutMs, onTimeout: () => late }
+    value = await withDeadline(deadline, async (inner) => token({ signal: inner }))
   } catch (error) {
     signal.throwIfAborted()
+    if (error === late) throw late
     // Not as a cause: an HTTP library hangs the request, credentials included, on what it throws.
     throw failed('failed', CertError.isInstance(error) ? error.retryAt : undefined)
   }

@@ -134,6 +134,27 @@ export function marathonDeployer(options: MarathonDeployerOptions): MarathonDepl
     }
   }
 
+  /**
+   * Tasks of an older version may have the value all the same, where it was a change of something else that was ended by
+   * force. They count as they should be: a restart would carry out what somebody has stopped.
+   */
+  async function readFor(value: WantedValue, api: MarathonApi): Promise<MarathonApp> {
+    const app = await api.app()
+    const { outdatedVersions, deployments } = app
+    if (outdatedVersions.length === 0 || deployments.length > 0 || !value.matches(own(app.env, variable))) return app
+    try {
+      for (const version of outdatedVersions) {
+        const { env } = await api.appIn(version)
+        if (!value.matches(own(env, variable))) return app
+      }
+    } catch (error) {
+      // Marathon keeps the latest versions only.
+      if (error instanceof MarathonDeployError && error.reason === 'not-found') return app
+      throw error
+    }
+    return { ...app, outdatedTasks: 0, outdatedVersions: [] }
+  }
+
   /** Reads, decides and writes, until the app is as wanted. */
   async function bring(
     conversation: Conversation,
@@ -147,19 +168,24 @@ export function marathonDeployer(options: MarathonDeployerOptions): MarathonDepl
       details: { app: appId, ...details },
     })
     let unsure: WrittenChange | undefined
+    let events: DeploymentEvents | undefined
     for (let failures = 0; ;) {
-      const app = await api.app()
+      const app = await readFor(value, api)
       const step = decide(app)
       const written = unsure && { ...unsure, version: app.version }
       if (step.action === 'refuse') throw failure(step.reason, step.why)
       if (step.action === 'none') {
         return written === undefined ? { result: { status: 'unchanged' } } : { result: deployed(), written }
       }
-      const events = await listen()
       if (step.action === 'join') {
         logger.info('a marathon deployment of this certificate is under way, and joined', { app: appId })
-        await follow(value, written, undefined, conversation, events)
+        await follow(value, written, undefined, conversation, await listen())
         return { result: deployed({ joined: true }), ...(written && { written }) }
+      }
+      if (events === undefined) {
+        // May take seconds, in which others change the app: what is written back is read after it.
+        events = await listen()
+        continue
       }
       context.signal.throwIfAborted()
       const outcome = await (step.action === 'restart' ? api.restart() : api.update(step.body))
@@ -181,8 +207,9 @@ export function marathonDeployer(options: MarathonDeployerOptions): MarathonDepl
         failures += 1
         if (failures > mostFailures) throw error
       }
-      if (clock.now() >= giveUpAt) throw outcome.error
-      await events.wait(pollIntervalMs)
+      const pauseMs = Math.max(pollIntervalMs, (outcome.error.retryAt?.getTime() ?? 0) - clock.now())
+      if (clock.now() + pauseMs > giveUpAt) throw outcome.error
+      await events.wait(pauseMs, [])
     }
   }
 
@@ -224,7 +251,7 @@ export function marathonDeployer(options: MarathonDeployerOptions): MarathonDepl
         const remedy = 'look at it in Marathon; it may wait for resources that nobody has'
         throw failure('locked', `${appId} has been locked by deployment ${named} all the time; ${remedy}`, ids[0])
       }
-      await events.wait(Math.min(pollIntervalMs, left))
+      await events.wait(Math.min(pollIntervalMs, left), ids)
       const listed = await api.deployments()
       const app = await api.app()
       if (!ids.some((id) => isUnderWay({ app, listed }, id))) return
@@ -247,7 +274,7 @@ export function marathonDeployer(options: MarathonDeployerOptions): MarathonDepl
     async inspect(bundle, context) {
       context.signal.throwIfAborted()
       const value = wantedValue(bundle, order)
-      const app: MarathonApp = await converse(context, ({ api }) => api.app())
+      const app: MarathonApp = await converse(context, ({ api }) => readFor(value, api))
       const present = own(app.env, variable)
       if (isEmpty(present)) return 'absent'
       const settled = app.deployments.length === 0 && !((app.outdatedTasks ?? 0) > 0)

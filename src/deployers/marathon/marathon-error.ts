@@ -19,11 +19,11 @@ import { DeployError } from '../../errors.js'
  * - `too-large`: Linux starts no process with such a variable
  * - `deadlock`: the new task would wait for ports that the old one holds, for ever
  * - `locked`: other deployments of the app did not end in time; `busy`: too many deployments are running
- * - `cancelled`: the deployment was ended by force, and tasks with the previous certificate are still there
+ * - `cancelled`: the deployment was ended by force, and tasks of the previous configuration are still there
  * - `rolled-back`: the app has its previous certificate again
  * - `overridden`: another deployment, with another certificate, has taken the place of this one
  * - `edited`: somebody has set the variable to something else meanwhile
- * - `timed-out`: the deployment is still under way
+ * - `timed-out`: the deployment is still under way, or over with tasks that are not healthy
  */
 export type MarathonFailure =
   | 'unreachable'

@@ -15,8 +15,11 @@ export type DeploymentEvent = 'success' | 'failed'
 /** A subscription. */
 export interface DeploymentEvents {
   outcomeOf(id: string | undefined): DeploymentEvent | undefined
-  /** Waits for `ms`, or until an event has come since the last call. */
-  wait(ms: number): Promise<void>
+  /**
+   * Waits for `ms`, or until one of these deployments has ended that no call has told of yet. Those of others do not count: a
+   * busy cluster would have us look again and again without a pause.
+   */
+  wait(ms: number, ids: readonly string[]): Promise<void>
 }
 
 const kinds: Readonly<Record<string, DeploymentEvent>> = {
@@ -35,7 +38,7 @@ export async function subscribe(
   { clock, signal, logger }: OperationContext,
 ): Promise<DeploymentEvents> {
   const outcomes = new Map<string, DeploymentEvent>()
-  let news = false
+  const untold = new Set<string>()
   let wake = (): void => undefined
 
   const note = (data: string): void => {
@@ -43,9 +46,12 @@ export async function subscribe(
     const kind = isRecord(event) && typeof event['eventType'] === 'string' ? kinds[event['eventType']] : undefined
     const id = isRecord(event) ? deploymentId(event['id']) : undefined
     if (kind === undefined || id === undefined) return
-    if (outcomes.size === mostRemembered) outcomes.clear()
+    if (outcomes.size === mostRemembered) {
+      outcomes.clear()
+      untold.clear()
+    }
     outcomes.set(id, kind)
-    news = true
+    untold.add(id)
     wake()
   }
 
@@ -75,11 +81,16 @@ export async function subscribe(
 
   return {
     outcomeOf: (id) => (id === undefined ? undefined : outcomes.get(id)),
-    async wait(ms) {
-      if (!news) {
+    async wait(ms, ids) {
+      const isNews = (): boolean => ids.some((id) => untold.has(id))
+      if (!isNews()) {
         const over = new AbortController()
         const timer = clock.sleep(ms, { signal: AbortSignal.any([signal, over.signal]) })
-        const event = new Promise<void>((resolve) => (wake = resolve))
+        const event = new Promise<void>((resolve) => {
+          wake = () => {
+            if (isNews()) resolve()
+          }
+        })
         try {
           await Promise.race([timer, event])
         } finally {
@@ -88,7 +99,7 @@ export async function subscribe(
         }
       }
       signal.throwIfAborted()
-      news = false
+      for (const id of ids) untold.delete(id)
     },
   }
 }

@@ -142,9 +142,10 @@ export function marathonTransport({ masters, authentication, context }: Transpor
     target.hash = ''
     target.username = ''
     target.password = ''
+    const { protocol } = new URL(base)
     const origins = masters.urls.map((url) => new URL(url).origin)
-    if (origins.includes(target.origin)) return target.href
-    const sameScheme = target.protocol === new URL(base).protocol
+    if (origins.includes(target.origin) && (protocol === 'http:' || target.protocol === 'https:')) return target.href
+    const sameScheme = target.protocol === protocol
     if (sameScheme && (await announcedLeader(base)) === target.host) return target.href
     const where = `${target.origin}${target.pathname.slice(0, 100)}`
     throw failure(

@@ -39,7 +39,23 @@ export function harmlessText(text: string, secrets: readonly string[]): string |
     .replace(/[^\x20-\x7e]+/g, ' ')
     .replace(/ {2,}/g, ' ')
     .trim()
-  return shown === '' ? undefined : shown.slice(0, longestText)
+    .slice(0, longestText)
+  return shown === '' || hasPieceOfKey(shown, secrets) ? undefined : shown
+}
+
+/** Letters and digits in a row that nobody says by chance. */
+const piece = 12
+
+/** Whether a piece of a private key is left, whatever stands between its letters: escapes, blanks, `%2F`. */
+function hasPieceOfKey(text: string, secrets: readonly string[]): boolean {
+  const bare = (value: string): string => value.replace(/[^A-Za-z0-9]/g, '')
+  const letters = bare(text)
+  const keys = secrets.filter((secret) => secret.includes('PRIVATE KEY')).map(bare)
+  for (let at = 0; at + piece <= letters.length; at += 1) {
+    const part = letters.slice(at, at + piece)
+    if (keys.some((key) => key.includes(part))) return true
+  }
+  return false
 }
 
 /** `details` is an array of `{ path, errors }`, or a text. */

@@ -70,6 +70,19 @@ describe('without log-in', () => {
     expect(await authentication.header(context)).toBe('token=token-number-2')
   })
 
+  it('a provider that never answers is given up, and left at once by an abort', async () => {
+    const clock = fakeClock()
+    const controller = new AbortController()
+    const authentication = authenticationOf({ type: 'token', token: () => new Promise(() => undefined) }, false)
+    const asked = failureOf(authentication.header(contextOf(unused, clock)))
+    await clock.advance(30_000)
+    expect(await asked).toMatchObject({ reason: 'unreachable', message: expect.stringContaining('30000 ms') as string })
+    const aborted = failureOf(authentication.header(contextOf(unused, clock, controller.signal)))
+    const reason = new Error('stop')
+    controller.abort(reason)
+    expect(await aborted).toBe(reason)
+  })
+
   it.each<[string, () => string | Promise<string>]>([
     ['throws', () => Promise.reject(Object.assign(new Error('secret-header'), { request: 'secret-header' }))],
     ['returns nothing', () => undefined as unknown as string],

@@ -72,7 +72,7 @@ describe('a deployment', () => {
     expect(error).toBeUndefined()
     expect(result).toEqual({ status: 'deployed', details: { app: '/lb', deployment: 'deployment-2' } })
     expect(marathon.calls()).toEqual([
-      'GET /v2/apps/lb',
+      ...['GET /v2/apps/lb', 'GET /v2/apps/lb'],
       'PATCH /v2/apps/lb',
       ...['GET /v2/deployments', 'GET /v2/apps/lb'],
       ...['GET /v2/deployments', 'GET /v2/apps/lb'],
@@ -85,12 +85,17 @@ describe('a deployment', () => {
     })
   })
 
-  it('listens before it writes', async () => {
-    const marathon = scriptedMarathon()
+  it('listens before it writes, and writes back what is there once it listens', async () => {
+    const marathon = scriptedMarathon({ env: { A: 'before' } })
+    marathon.intercept = ({ path }) => {
+      if (path.startsWith('/v2/events')) marathon.app['env'] = { A: 'after' }
+      return undefined
+    }
     await deploy(marathon)
     const kinds = marathon.sent.map(({ method, path }) => (path.startsWith('/v2/events') ? 'EVENTS' : method))
-    expect(kinds.slice(0, 3)).toEqual(['GET', 'EVENTS', 'PATCH'])
+    expect(kinds.slice(0, 4)).toEqual(['GET', 'EVENTS', 'GET', 'PATCH'])
     expect(marathon.sent[1]).toMatchObject({ headers: { accept: 'text/event-stream' } })
+    expect(marathon.app['env']).toEqual({ A: 'after', HAPROXY_SSL_CERT: pemOf(bundle) })
   })
 
   it('of what is there is none: one request, and no stream', async () => {
@@ -124,6 +129,30 @@ describe('a deployment', () => {
     })
     expect((await deploy(marathon)).result).toMatchObject({ status: 'deployed' })
     expect(marathon.calls()).toContain('POST /v2/apps/lb/restart')
+  })
+
+  it('whose tasks have it, though a later change of something else was cancelled, begins nothing', async () => {
+    const [env, instance] = [{ HAPROXY_SSL_CERT: pemOf(bundle) }, secondInstant(0)]
+    const cancelled = { env: { ...env, OTHER: 'new' }, versionInfo: { lastConfigChangeAt: secondInstant(5) } }
+    // Also where another deployment would never end.
+    for (const more of [{}, { requirePorts: true, upgradeStrategy: {} }]) {
+      const marathon = scriptedMarathon({ ...cancelled, ...more })
+      marathon.intercept = ({ path }) =>
+        path === `/v2/apps/lb/versions/${encodeURIComponent(instance)}` ? { body: { id: '/lb', env } } : undefined
+      expect(await deployerFor(marathon).inspect!(bundle, operationContext())).toBe('current')
+      expect((await deploy(marathon)).result).toEqual({ status: 'unchanged' })
+      expect(marathon.changes).toBe(0)
+    }
+  })
+
+  it('of whose tasks nobody can say what they have at the moment begins nothing blindly', async () => {
+    const marathon = scriptedMarathon({
+      env: { HAPROXY_SSL_CERT: pemOf(bundle) },
+      versionInfo: { lastConfigChangeAt: secondInstant(5) },
+    })
+    marathon.intercept = ({ path }) => (path.includes('/versions/') ? { status: 503, body: '<html>' } : undefined)
+    expect((await deploy(marathon)).error).toMatchObject({ reason: 'no-leader', retryable: true })
+    expect(marathon.changes).toBe(0)
   })
 
   it('with force says so to Marathon, and only then', async () => {
@@ -284,6 +313,26 @@ describe('an answer that is lost', () => {
     expect(lost).toBe(1)
   })
 
+  it.each([
+    [60, 'is waited for', true],
+    [3_600, 'is left to the next attempt where that is too long', false],
+  ])('with a Retry-After of %i seconds %s', async (seconds, _, succeeds) => {
+    const marathon = scriptedMarathon()
+    let refused = 0
+    marathon.intercept = ({ method }) =>
+      method === 'PATCH' && (refused += 1) === 1
+        ? { status: 503, body: '<html>', headers: { 'retry-after': String(seconds) } }
+        : undefined
+    const { result, error, elapsedMs } = await deploy(marathon)
+    if (succeeds) {
+      expect(result).toMatchObject({ status: 'deployed' })
+      expect(elapsedMs).toBeGreaterThanOrEqual(seconds * 1000)
+      return
+    }
+    expect(error).toMatchObject({ reason: 'no-leader', retryAt: new Date(Date.UTC(2026, 0, 1, 1)) })
+    expect(marathon.calls().filter((call) => call.startsWith('PATCH'))).toHaveLength(1)
+  })
+
   it('again and again is an error in the end', async () => {
     const marathon = scriptedMarathon()
     marathon.intercept = ({ method }) => (method === 'PATCH' ? networkError('ECONNRESET') : undefined)
@@ -364,6 +413,14 @@ describe('a deployment that does not come to a good end', () => {
     expect(marathon.calls().some((call) => call.startsWith('DELETE'))).toBe(false)
   })
 
+  it('that is over with tasks that are not healthy is not said to go on', async () => {
+    const marathon = scriptedMarathon({ healthChecks: [{ path: '/' }], tasksHealthy: 0 })
+    const { error } = await deploy(marathon, { deploymentTimeoutMs: 60_000, rollBackOnTimeout: true })
+    expect(error).toMatchObject({ reason: 'timed-out', retryable: true })
+    expect(error.message).toMatch(/is over, and the app is not as it should be: not all tasks .*, 0 healthy/)
+    expect(error.message).not.toMatch(/goes on|rolled back|ports free/)
+  })
+
   it('is rolled back when that is asked for', async () => {
     const marathon = scriptedMarathon()
     marathon.onLook = () => undefined
@@ -432,6 +489,18 @@ describe('events', () => {
     expect(result).toMatchObject({ status: 'deployed' })
     // The clock runs by itself, so one interval may have passed; never two.
     expect(elapsedMs).toBeLessThanOrEqual(3_600_000)
+  })
+
+  it('of other deployments do not make it look without a pause', async () => {
+    const marathon = scriptedMarathon()
+    const source = withEvents(marathon)
+    marathon.onLook = (look) => {
+      source.send({ eventType: 'deployment_success', id: `other-${String(look)}` })
+      if (look === 5) marathon.succeed()
+    }
+    const { result, elapsedMs } = await deploy(marathon, { pollIntervalMs: 5_000 })
+    expect(result).toMatchObject({ status: 'deployed' })
+    expect(elapsedMs).toBe(20_000)
   })
 
   it('are not believed', async () => {
@@ -652,7 +721,7 @@ describe('inspect', () => {
   ])('of %s', async (_, app, state) => {
     const marathon = scriptedMarathon(app())
     expect(await deployerFor(marathon).inspect!(bundle, operationContext())).toBe(state)
-    expect(marathon.calls()).toEqual(['GET /v2/apps/lb'])
+    expect(marathon.sent.every(({ method }) => method === 'GET')).toBe(true)
   })
 })
 

@@ -20,7 +20,7 @@ async function subscribed(answer: () => Answer | Promise<Answer>, controller = n
 
 async function isWaiting(events: DeploymentEvents, ms = 1_000): Promise<boolean> {
   let over = false
-  void events.wait(ms).then(() => (over = true))
+  void events.wait(ms, ['ours']).then(() => (over = true))
   for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve))
   return !over
 }
@@ -38,7 +38,7 @@ describe('the events of deployments', () => {
     const source = eventSource()
     const { subscribing } = await subscribed(() => source.stream)
     const events = await subscribing
-    const waiting = events.wait(60_000)
+    const waiting = events.wait(60_000, ['ours', 'other'])
     source.send({ eventType: 'status_update_event', id: 'ours' })
     source.send({ eventType: 'deployment_failed', id: 'other', reason: 'x' })
     await waiting
@@ -48,9 +48,21 @@ describe('the events of deployments', () => {
       undefined,
     ])
     source.send({ eventType: 'deployment_success', id: 'ours' })
-    await events.wait(60_000)
+    await events.wait(60_000, ['ours'])
     expect(events.outcomeOf('ours')).toBe('success')
     expect(await isWaiting(events)).toBe(true)
+  })
+
+  it('of others wake nobody', async () => {
+    const source = eventSource()
+    const { subscribing } = await subscribed(() => source.stream)
+    const events = await subscribing
+    source.send({ eventType: 'deployment_success', id: 'before' })
+    while (events.outcomeOf('before') === undefined) await new Promise((resolve) => setImmediate(resolve))
+    const waiting = isWaiting(events)
+    source.send({ eventType: 'deployment_success', id: 'meanwhile' })
+    expect(await waiting).toBe(true)
+    expect(events.outcomeOf('meanwhile')).toBe('success')
   })
 
   it('that came before the wait end it at once', async () => {
@@ -71,7 +83,7 @@ describe('the events of deployments', () => {
     })
     const { subscribing } = await subscribed(() => stream)
     const events = await subscribing
-    await events.wait(60_000)
+    await events.wait(60_000, ['ours'])
     expect(events.outcomeOf('ours')).toBe('success')
   })
 
@@ -88,7 +100,7 @@ describe('the events of deployments', () => {
     for (let turn = 0; turn < 500; turn += 1) await new Promise((resolve) => setImmediate(resolve))
     expect(pulled).toBeGreaterThan(10)
     expect(pulled).toBeLessThan(200)
-    const waiting = events.wait(1_000)
+    const waiting = events.wait(1_000, ['ours'])
     await clock.advance(1_000)
     await waiting
   })
@@ -101,7 +113,7 @@ describe('the events of deployments', () => {
     const { clock, subscribing } = await subscribed(() => answer)
     const events = await subscribing
     expect(await isWaiting(events, 1_000)).toBe(true)
-    const waiting = events.wait(1_000)
+    const waiting = events.wait(1_000, ['ours'])
     await clock.advance(1_000)
     await waiting
   })
@@ -117,7 +129,7 @@ describe('the events of deployments', () => {
     const controller = new AbortController()
     const { subscribing } = await subscribed(() => eventSource().stream, controller)
     const events = await subscribing
-    const waiting = events.wait(60_000)
+    const waiting = events.wait(60_000, ['ours'])
     const reason = new Error('stop')
     controller.abort(reason)
     await expect(waiting).rejects.toBe(reason)

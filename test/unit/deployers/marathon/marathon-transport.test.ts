@@ -147,6 +147,23 @@ describe('a redirect', () => {
     expect(await failureOf(transportOf(scripted).send(patch))).toMatchObject({ reason: 'redirected' })
   })
 
+  it('from https to a host that is configured as http is not followed; from http to https it is', async () => {
+    const urls = ['https://a.example', 'http://c.example']
+    for (const [preferred, reason] of [
+      [0, 'redirected'],
+      [1, undefined],
+    ] as const) {
+      const scripted = byHost({
+        'a.example': preferred === 0 ? standby('c.example', 'http://c.example/') : fine,
+        'c.example': to('https://a.example/v2/apps/lb'),
+      })
+      const transport = transportOf(scripted, { masters: { urls, preferred }, allowHttp: true })
+      const outcome = await failureOf(transport.send(patch))
+      expect(outcome).toEqual(reason === undefined ? 'succeeded' : expect.objectContaining({ reason }))
+      expect(hosts(scripted).includes('c')).toBe(preferred === 1)
+    }
+  })
+
   it('to plain http inside a cluster that has nothing else is followed to the leader', async () => {
     const masters: Masters = { urls: ['http://10.0.0.1:8080'], preferred: 0 }
     const scripted = byHost({

@@ -56,6 +56,25 @@ describe('what a server says', () => {
     }
   })
 
+  it.each<[string, (line: string) => string]>([
+    ['broken by blanks', (line) => line.match(/.{1,10}/g)!.join(' ')],
+    ['broken by escapes', (line) => line.match(/.{1,20}/g)!.join(String.raw`\/`)],
+    [
+      'percent-encoded',
+      (line) =>
+        line
+          .match(/.{1,20}/g)!
+          .map(encodeURIComponent)
+          .join('%0A'),
+    ],
+    ['cut short', (line) => line.slice(5, 25)],
+  ])('is not shown with a piece of a known key that is %s', async (_, spelling) => {
+    const pem = (await createTestBundle()).privateKey.exportPem()
+    const line = pem.split('\n')[2]!
+    expect(harmlessText(`bad near ${spelling(line)} of it`, [pem])).toBeUndefined()
+    expect(harmlessText('nothing of it is in this longer text about certificates', [pem])).toBeDefined()
+  })
+
   it.each([
     ['password hunter22 is wrong', ['hunter22'], 'password [hidden] is wrong'],
     ['env A=b\\nsecond line x', ['first\nsecond line'], 'env A=b\\n[hidden] x'],
