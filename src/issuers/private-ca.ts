@@ -118,13 +118,15 @@ export function privateCaIssuer(options: PrivateCaIssuerOptions = {}): PrivateCa
       const sign = async (): Promise<string> => {
         const leaf = { issuerId: id, profile, additionalNames: additional, lifetimeMs, now }
         const { pem, cutShort } = await signLeaf(request, signing, leaf)
-        const traits = { otherNames: additional.map(additionalNameKey), purpose: purposeOf[profile] }
-        checkIssuedChain(pem, { publicKeyInfo: csrPublicKeyInfo(csr), identifiers, traits, now, trustedRoots })
         if (cutShort) context.logger.warn('certificate ends with its root', { certificate, lifetimeMs })
         return pem
       }
+      const check = (pem: string): void => {
+        const traits = { otherNames: additional.map(additionalNameKey), purpose: purposeOf[profile] }
+        checkIssuedChain(pem, { publicKeyInfo: csrPublicKeyInfo(csr), identifiers, traits, now, trustedRoots })
+      }
       const particulars = [profile, ...additional.map(additionalNameKey)]
-      return { chainPem: await issueOnce(id, request, particulars, sign, context), trustedRoots, profile }
+      return { chainPem: await issueOnce(id, request, particulars, { sign, check }, context), trustedRoots, profile }
     },
     async revoke(certificatePem, reason, context) {
       const { trusted } = await authority.roots(context)

@@ -532,6 +532,23 @@ describe('faults of the store', () => {
     expect(await text(recordKey)).toBe(damaged)
   })
 
+  it.each([
+    ['a clock that was ahead', 10 * day, false],
+    ['a root that is trusted no longer', 0, true],
+  ])('a certificate by %s is not handed out again for the same request', async (_, aheadMs, otherRoot) => {
+    const [clock, ahead] = [fakeClock(), fakeClock()]
+    const store = memoryStore({ clock })
+    const own = await root({}, clock.now())
+    const { request } = await requestFor()
+    await ahead.advance(aheadMs)
+    const before = await privateCaIssuer({ roots: [own] }).issue(request, context({ clock: ahead, store }))
+    const issuer = privateCaIssuer({ roots: [otherRoot ? await root({}, clock.now()) : own] })
+    const used = context({ clock, store })
+    const after = await issuer.issue(request, used)
+    expect(after.chainPem).not.toBe(before.chainPem)
+    expect((await issuer.issue(request, used)).chainPem).toBe(after.chainPem)
+  })
+
   it('a record that was lost after something was issued is not made anew', async () => {
     const used = context()
     const issuer = privateCaIssuer()
