@@ -112,7 +112,6 @@ export async function createRevocationList(template: RevocationListTemplate): Pr
       nextUpdate: template.nextUpdate,
       signingAlgorithm,
       signingKey: privateKey,
-      // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- the enum has the RFC's numbers
       entries: template.revoked.map(({ serialNumber, revokedAt, reason }) => ({
         serialNumber,
         revocationDate: revokedAt,

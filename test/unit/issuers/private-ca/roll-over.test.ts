@@ -44,7 +44,7 @@ describe('newestGeneration', () => {
 
   it('is the first one even before it begins: a second one would be another CA', () => {
     expect(newestGeneration([{ ...first, notBefore: 100 }], 0)?.notBefore).toBe(100)
-    expect(newestGeneration([], 0)).toBeUndefined()
+    expect(newestGeneration<Generation>([], 0)).toBeUndefined()
   })
 })
 
