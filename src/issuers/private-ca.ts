@@ -75,7 +75,8 @@ export interface PrivateCaIssuer extends Issuer {
  * @remarks
  * `profile` of a managed certificate chooses `server`, `client` or `peer`. Clients get {@link PrivateCaIssuer.trustBundle}.
  * The CA's record in the store must be backed up like any CA: when it is damaged or lost, nothing is issued, and never is a
- * new root made in its place.
+ * new root made in its place. It keeps the last four roots with their keys, also when they have ended: a clock that was wrong for
+ * a moment costs no root. The record of what was revoked is beside it: nothing tells when that is lost.
  *
  * Rejects with `ERR_CERT_INVALID` or `ERR_CERT_NAME_MISMATCH` when a request is not for what it is said to be, with
  * `ERR_PLUGIN_FAILED` (not retryable) for names outside the constraints, an unknown profile or a root that has ended, with
