@@ -114,7 +114,7 @@ const sources = [
   },
   {
     name: 'cfssl',
-    required: false,
+    required: true,
     minimum: '1.2.0',
     readVersion: firstOf(printedVersion('version'), debianVersion('golang-cfssl')),
     debianPackage: 'golang-cfssl',

@@ -86,7 +86,7 @@ export interface RevokedCertificate {
   /** Content octets of the serial number, hexadecimal. */
   readonly serialNumber: string
   readonly revokedAt: Date
-  /** CRLReason. RFC 5280 section 5.3.1; 0 (unspecified) is left out, as it asks for. */
+  /** CRLReason. RFC 5280 section 5.3.1; in place of 0 (unspecified), which it asks to leave out, `revokedAt` is the invalidity date. */
   readonly reason: number
 }
 
@@ -112,11 +112,11 @@ export async function createRevocationList(template: RevocationListTemplate): Pr
       nextUpdate: template.nextUpdate,
       signingAlgorithm,
       signingKey: privateKey,
-      // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- the enum has the RFC's numbers
       entries: template.revoked.map(({ serialNumber, revokedAt, reason }) => ({
         serialNumber,
         revocationDate: revokedAt,
-        ...(reason === 0 ? {} : { reason }),
+        // An entry that says nothing more would get an empty list of extensions, which DER parsers may refuse.
+        ...(reason === 0 ? { invalidity: wholeSecond(revokedAt) } : { reason }),
       })),
       extensions: [
         await authorityKeyIdentifier(issuer, publicKey),
@@ -129,6 +129,11 @@ export async function createRevocationList(template: RevocationListTemplate): Pr
 }
 
 const crlNumberOid = '2.5.29.20'
+
+/** GeneralizedTime has no fractions. RFC 5280 section 5.3.2. */
+function wholeSecond(instant: Date): Date {
+  return new Date(Math.floor(instant.getTime() / 1000) * 1000)
+}
 
 function libraryCertificate(certificate: ParsedCertificate): x509.X509Certificate {
   return new x509.X509Certificate(new Uint8Array(certificate.der))

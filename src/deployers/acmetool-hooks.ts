@@ -52,7 +52,8 @@ export interface AcmetoolLiveUpdatedOptions extends AcmetoolHooksOptions {
  * The hooks run one after the other in the order of their names, with `ACME_STATE_DIR` in their environment and `/` as their
  * directory; one that fails stops no other. Exit code 42 says that a hook does not know the event. Hidden files, files that
  * are not executable and files that everybody may write are not run; a directory that everybody may write is refused as a
- * whole. They run at least once for each certificate: a hook must bear being told twice.
+ * whole. They run at least once for each certificate: a hook must bear being told twice. Hooks of two certificates may run
+ * at the same time, as they never do at acmetool, unless both deployers are given the result of one call.
  *
  * Rejects with `ERR_DEPLOY_UNAVAILABLE` when a hook failed, after all of them have run, and with `ERR_DEPLOY_REJECTED` when
  * a directory is refused.

@@ -37,7 +37,7 @@ export interface MesosTlsOptions {
     | undefined
   /** `LIBPROCESS_SSL_SUPPORT_DOWNGRADE`: plain text beside TLS, to move a cluster over. Verification can then be bypassed. @defaultValue false */
   readonly supportDowngrade?: boolean | undefined
-  /** `LIBPROCESS_SSL_REQUIRE_CLIENT_CERT`: web interfaces then need a certificate too. @defaultValue true */
+  /** `LIBPROCESS_SSL_REQUIRE_CLIENT_CERT`, `REQUIRE_CERT`: web interfaces then need a certificate too. @defaultValue true */
   readonly requireClientCertificate?: boolean | undefined
   /** `LIBPROCESS_SSL_HOSTNAME_VALIDATION_SCHEME`; `legacy` before Mesos 1.9. @defaultValue 'openssl' */
   readonly hostnameValidation?: 'openssl' | 'legacy' | undefined
@@ -87,7 +87,9 @@ export interface MesosTlsOptions {
  *
  * @remarks
  * libprocess passes over names it does not know without a word, among them some of its documentation
- * (`VERIFY_DEPTH`, `ECDH_CURVE`, `ENABLE_DOWNGRADE`). `CA_FILE` and not `CA_DIR`: a directory needs hashed links.
+ * (`VERIFY_DEPTH`, `ECDH_CURVE`, `ENABLE_DOWNGRADE`). `VERIFY_CERT` and `REQUIRE_CERT` are what `VERIFY_SERVER_CERT` and
+ * `REQUIRE_CLIENT_CERT` were called before Mesos 1.10: both are written, and later versions log that the old ones are deprecated.
+ * `CA_FILE` and not `CA_DIR`: a directory needs hashed links.
  *
  * @throws `TypeError` that names the option
  * @see {@link https://github.com/apache/mesos/blob/master/3rdparty/libprocess/src/openssl.cpp | libprocess, openssl.cpp}
@@ -105,6 +107,8 @@ export function mesosTls(options: MesosTlsOptions): PemLayout {
     KEY_FILE: paths.key,
     CA_FILE: paths.ca,
     VERIFY_SERVER_CERT: true,
+    // Its name before Mesos 1.10, which would verify nothing without it.
+    VERIFY_CERT: true,
     ...settings,
     // What the certificates have, and what the `openssl` scheme needs to accept a connection to an address.
     VERIFY_IPADD: true,
@@ -157,6 +161,7 @@ function checkOptions(options: MesosTlsOptions) {
     ciphers,
     settings: {
       REQUIRE_CLIENT_CERT: requireClientCertificate,
+      REQUIRE_CERT: requireClientCertificate,
       SUPPORT_DOWNGRADE: supportDowngrade,
       HOSTNAME_VALIDATION_SCHEME: hostnameValidation,
       VERIFICATION_DEPTH: verificationDepth,

@@ -75,7 +75,8 @@ export interface PrivateCaIssuer extends Issuer {
  * @remarks
  * `profile` of a managed certificate chooses `server`, `client` or `peer`. Clients get {@link PrivateCaIssuer.trustBundle}.
  * The CA's record in the store must be backed up like any CA: when it is damaged or lost, nothing is issued, and never is a
- * new root made in its place.
+ * new root made in its place. It keeps the last four roots with their keys, also when they have ended: a clock that was wrong for
+ * a moment costs no root. The record of what was revoked is beside it: nothing tells when that is lost.
  *
  * Rejects with `ERR_CERT_INVALID` or `ERR_CERT_NAME_MISMATCH` when a request is not for what it is said to be, with
  * `ERR_PLUGIN_FAILED` (not retryable) for names outside the constraints, an unknown profile or a root that has ended, with
@@ -118,13 +119,15 @@ export function privateCaIssuer(options: PrivateCaIssuerOptions = {}): PrivateCa
       const sign = async (): Promise<string> => {
         const leaf = { issuerId: id, profile, additionalNames: additional, lifetimeMs, now }
         const { pem, cutShort } = await signLeaf(request, signing, leaf)
-        const traits = { otherNames: additional.map(additionalNameKey), purpose: purposeOf[profile] }
-        checkIssuedChain(pem, { publicKeyInfo: csrPublicKeyInfo(csr), identifiers, traits, now, trustedRoots })
         if (cutShort) context.logger.warn('certificate ends with its root', { certificate, lifetimeMs })
         return pem
       }
+      const check = (pem: string): void => {
+        const traits = { otherNames: additional.map(additionalNameKey), purpose: purposeOf[profile] }
+        checkIssuedChain(pem, { publicKeyInfo: csrPublicKeyInfo(csr), identifiers, traits, now, trustedRoots })
+      }
       const particulars = [profile, ...additional.map(additionalNameKey)]
-      return { chainPem: await issueOnce(id, request, particulars, sign, context), trustedRoots, profile }
+      return { chainPem: await issueOnce(id, request, particulars, { sign, check }, context), trustedRoots, profile }
     },
     async revoke(certificatePem, reason, context) {
       const { trusted } = await authority.roots(context)

@@ -10,7 +10,15 @@ import { recordCodec, type RecordCodec } from '../../core/record.js'
 import { CertError, StoreError } from '../../errors.js'
 import { storeKey, type StoreKey } from '../../stores/cert-store.js'
 import { changeRecord, readRecord, type RecordContext, type Stored } from '../stored-record.js'
-import { nextRootAt, signingGeneration, signsFrom, trustedGenerations, type RollOverTimes } from './roll-over.js'
+import {
+  newestGeneration,
+  nextRootAt,
+  signingGeneration,
+  signsFrom,
+  trustedGenerations,
+  type Generation,
+  type RollOverTimes,
+} from './roll-over.js'
 import { createRoot, readRoot, type Root, type RootPair } from './root.js'
 
 /** The roots at one moment. */
@@ -39,7 +47,10 @@ export interface StoredAuthorityOptions extends RollOverTimes {
   readonly imported: Root | undefined
 }
 
-type StoredRoot = Root & { readonly notAfter: number; readonly signsFrom: number }
+type StoredRoot = Root & Generation
+
+/** How many roots stay in the record although they have ended: the clock that says so may be wrong. */
+const keptRoots = 4
 
 interface AuthorityRecord {
   /** Oldest first. */
@@ -107,12 +118,12 @@ export function storedAuthority(options: StoredAuthorityOptions): Authority {
     return stored
   }
 
-  /** Adds the next root when it is time, and lets go of those that have ended. */
+  /** Adds the next root when it is time, and lets go of those that ended long ago. */
   async function upToDate(stored: Stored<AuthorityRecord>, context: RecordContext): Promise<AuthorityRecord> {
     const { value: record } = stored
     if (record === undefined) throw lost(context)
     const now = context.clock.now()
-    const newest = generationsOf(record).at(-1)
+    const newest = newestGeneration(generationsOf(record), now)
     if (newest === undefined || now < nextRootAt(newest, options)) return record
     const pair = await createRoot(
       {
@@ -128,9 +139,12 @@ export function storedAuthority(options: StoredAuthorityOptions): Authority {
       key,
       codec,
       (value) => {
-        // Another process may have been faster, and may have pruned as well.
-        if (value?.roots.at(-1)?.certificatePem !== newest.certificatePem) return value
-        const kept = value.roots.filter((_, index) => (generationsOf(value)[index]?.notAfter ?? 0) > now)
+        if (value === undefined) return value
+        const generations = generationsOf(value)
+        // Another process may have been faster.
+        if (newestGeneration(generations, now)?.certificatePem !== newest.certificatePem) return value
+        const recent = generations.length + 1 - keptRoots
+        const kept = value.roots.filter((_, index) => index >= recent || (generations[index]?.notAfter ?? 0) > now)
         return { ...value, roots: [...kept, next] }
       },
       context,
@@ -182,7 +196,8 @@ export function storedAuthority(options: StoredAuthorityOptions): Authority {
       const text = pair.certificatePem + pair.privateKeyPem
       const root = known.get(text) ?? readStoredRoot(pair)
       read.set(text, root)
-      return { ...root, notAfter: root.certificate.notAfter.getTime(), signsFrom: pair.signsFrom }
+      const [notBefore, notAfter] = [root.certificate.notBefore.getTime(), root.certificate.notAfter.getTime()]
+      return { ...root, notBefore, notAfter, signsFrom: pair.signsFrom }
     })
     known = read
     return generations

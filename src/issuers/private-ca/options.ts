@@ -67,7 +67,7 @@ export interface PrivateCaIssuerOptions {
   readonly additionalNames?: readonly string[] | ((certificate: string) => readonly string[]) | undefined
   /**
    * What roots that are made may certify, as a critical extension: DNS names with everything below them, and networks.
-   * With `permitted` DNS names only, addresses are excluded altogether, and the reverse.
+   * With `permitted` DNS names only, addresses are excluded altogether, and the reverse; `additionalNames` are not held to it.
    *
    * @defaultValue everything, or as the root before
    */

@@ -92,9 +92,9 @@ export function revocationKeeper(options: {
 
   return {
     async lists(roots, context) {
-      const { number, lists } = await update(roots, undefined, context)
+      const { number, lists } = await update(roots, [], context)
       return roots.map(({ certificate }) => {
-        const list = lists.find(({ root }) => root === certificate.fingerprintSha256)
+        const list = listOf({ lists }, certificate.fingerprintSha256)
         const der = Buffer.from(list?.der ?? '', 'base64')
         return {
           der,
@@ -112,31 +112,32 @@ export function revocationKeeper(options: {
       const now = context.clock.now()
       // What has ended is refused by everybody already.
       if (certificate.notAfter.getTime() <= now) return
-      const root = issuerOf(certificate, roots)
-      const entry = {
-        root: root.certificate.fingerprintSha256,
-        serialNumber: certificate.serialNumber.toString('hex'),
+      const serialNumber = certificate.serialNumber.toString('hex')
+      const entries = issuersOf(certificate, roots).map(({ certificate: root }) => ({
+        root: root.fingerprintSha256,
+        serialNumber,
         revokedAt: now,
         reason: revocationReasonCodes[reason],
         notAfter: certificate.notAfter.getTime(),
-      }
-      await update(roots, entry, context)
-      context.logger.info('certificate revoked', { root: root.certificate.subject, serialNumber: entry.serialNumber })
+      }))
+      await update(roots, entries, context)
+      context.logger.info('certificate revoked', { root: certificate.issuerName, serialNumber })
     },
   }
 
   /** The record with a list for every root, written anew when there is something to change. */
   async function update(
     roots: readonly Root[],
-    added: Entry | undefined,
+    added: readonly Entry[],
     context: RecordContext,
   ): Promise<RevocationRecord> {
     for (let conflicts = 0; ; conflicts += 1) {
       const { value = nothingRevoked, revision } = await read(context)
-      const isNew = added !== undefined && !value.entries.some((entry) => isSame(entry, added))
+      const fresh = added.filter((one) => !value.entries.some((entry) => isSame(entry, one)))
       const now = context.clock.now()
-      if (!isNew && roots.every((root) => isFresh(listOf(value, root), now))) return value
-      const entries = [...value.entries.filter(({ notAfter }) => notAfter > now), ...(isNew ? [added] : [])]
+      const signed = roots.map(({ certificate }) => listOf(value, certificate.fingerprintSha256))
+      if (fresh.length === 0 && signed.every((list) => isFresh(list, now))) return value
+      const entries = [...value.entries.filter((entry) => !isOver(entry, value, now)), ...fresh]
       const next: RevocationRecord = {
         // Seconds at least: should the record be lost, the numbers go on where they have been.
         number: Math.max(value.number + 1, Math.floor(now / 1000)),
@@ -185,9 +186,10 @@ export function revocationKeeper(options: {
     }
   }
 
-  function issuerOf(certificate: ParsedCertificate, roots: readonly Root[]): Root {
-    const root = roots.find((candidate) => certificate.issuedBy(candidate.certificate))
-    if (root !== undefined) return root
+  /** More than one when a root was renewed with the same key: a verifier may look into the list of either. */
+  function issuersOf(certificate: ParsedCertificate, roots: readonly Root[]): readonly Root[] {
+    const issuers = roots.filter((candidate) => certificate.issuedBy(candidate.certificate))
+    if (issuers.length > 0) return issuers
     throw new CertificateError('ERR_CERT_INVALID', `certificate ${certificate.subject} is not by issuer ${issuerId}`)
   }
 }
@@ -196,8 +198,14 @@ function isSame(one: Entry, other: Entry): boolean {
   return one.root === other.root && one.serialNumber === other.serialNumber
 }
 
-function listOf({ lists }: RevocationRecord, { certificate }: Root): SignedList | undefined {
-  return lists.find(({ root }) => root === certificate.fingerprintSha256)
+function listOf({ lists }: Pick<RevocationRecord, 'lists'>, fingerprint: string): SignedList | undefined {
+  return lists.find(({ root }) => root === fingerprint)
+}
+
+/** Whether an entry may go: it must have been in a list that was signed after the certificate's end. RFC 5280 section 3.3. */
+function isOver({ root, notAfter }: Entry, record: RevocationRecord, now: number): boolean {
+  const last = listOf(record, root)
+  return notAfter <= now && (last === undefined || last.thisUpdate > notAfter)
 }
 
 function isFresh(list: SignedList | undefined, now: number): boolean {

@@ -14,6 +14,7 @@
 
 /** What matters here of a root. */
 export interface Generation {
+  readonly notBefore: number
   readonly notAfter: number
   /** From when on it signs. */
   readonly signsFrom: number
@@ -25,6 +26,18 @@ export interface RollOverTimes {
   readonly lifetimeMs: number
   /** How long a new root is trusted before it signs. */
   readonly overlapMs: number
+}
+
+/**
+ * The root that the next one will follow. Roots of a clock that was far ahead for a moment follow on none: they are passed
+ * over until their time comes.
+ */
+export function newestGeneration<One extends Generation>(generations: readonly One[], now: number): One | undefined {
+  let newest: One | undefined
+  for (const one of generations) {
+    if (newest === undefined || one.notBefore <= now || one.signsFrom <= newest.notAfter) newest = one
+  }
+  return newest
 }
 
 /**
@@ -42,12 +55,18 @@ export function signsFrom(now: number, previous: Pick<Generation, 'notAfter'>, {
 }
 
 /** The root that signs now: the newest whose time has come; `undefined` when none is valid. */
-export function signingGeneration<One extends Generation>(generations: readonly One[], now: number): One | undefined {
+export function signingGeneration<One extends Omit<Generation, 'notBefore'>>(
+  generations: readonly One[],
+  now: number,
+): One | undefined {
   const valid = generations.filter(({ notAfter }) => notAfter > now)
   return valid.findLast((generation) => generation.signsFrom <= now) ?? valid.at(0)
 }
 
 /** The roots that are trusted now, newest first. */
-export function trustedGenerations<One extends Generation>(generations: readonly One[], now: number): readonly One[] {
+export function trustedGenerations<One extends Pick<Generation, 'notAfter'>>(
+  generations: readonly One[],
+  now: number,
+): readonly One[] {
   return generations.filter(({ notAfter }) => notAfter > now).reverse()
 }

@@ -48,6 +48,9 @@ describe('mesosTls', () => {
       LIBPROCESS_SSL_CA_FILE: join(directory(), 'ca.pem'),
       LIBPROCESS_SSL_VERIFY_SERVER_CERT: 'true',
       LIBPROCESS_SSL_REQUIRE_CLIENT_CERT: 'true',
+      // All that libprocess knew before 1.10: without them nothing would be verified there.
+      LIBPROCESS_SSL_VERIFY_CERT: 'true',
+      LIBPROCESS_SSL_REQUIRE_CERT: 'true',
       LIBPROCESS_SSL_SUPPORT_DOWNGRADE: 'false',
       LIBPROCESS_SSL_HOSTNAME_VALIDATION_SCHEME: 'openssl',
       LIBPROCESS_SSL_VERIFICATION_DEPTH: '4',
@@ -72,6 +75,7 @@ describe('mesosTls', () => {
       LIBPROCESS_SSL_CA_FILE: join(directory(), 'root.pem'),
       LIBPROCESS_SSL_SUPPORT_DOWNGRADE: 'true',
       LIBPROCESS_SSL_REQUIRE_CLIENT_CERT: 'false',
+      LIBPROCESS_SSL_REQUIRE_CERT: 'false',
       LIBPROCESS_SSL_VERIFICATION_DEPTH: '2',
       LIBPROCESS_SSL_CIPHERS: ciphers,
       LIBPROCESS_SSL_ECDH_CURVES: 'P-256:P-384',

@@ -4,7 +4,13 @@ import * as x509 from '@peculiar/x509'
 import { checkIssuedChain, readCertificates, type CheckedChain } from '../../../src/core/certificate-bundle.js'
 import { parseIdentifier } from '../../../src/core/identifier.js'
 import { decodeNameConstraints } from '../../../src/core/name-constraints.js'
-import { generatePrivateKey, publicKeyInfo, type KeyAlgorithm } from '../../../src/core/private-key.js'
+import { encodePem } from '../../../src/core/pem.js'
+import {
+  generatePrivateKey,
+  importPrivateKey,
+  publicKeyInfo,
+  type KeyAlgorithm,
+} from '../../../src/core/private-key.js'
 import {
   clientAuthOid,
   createCsr,
@@ -12,6 +18,7 @@ import {
   serverAuthOid,
   type ParsedCertificate,
 } from '../../../src/core/x509.js'
+import { createCertificate } from '../../../src/core/x509-signing.js'
 import { CertError } from '../../../src/errors.js'
 import type { IssuerContext, IssueRequest } from '../../../src/issuers/issuer.js'
 import {
@@ -525,6 +532,23 @@ describe('faults of the store', () => {
     expect(await text(recordKey)).toBe(damaged)
   })
 
+  it.each([
+    ['a clock that was ahead', 10 * day, false],
+    ['a root that is trusted no longer', 0, true],
+  ])('a certificate by %s is not handed out again for the same request', async (_, aheadMs, otherRoot) => {
+    const [clock, ahead] = [fakeClock(), fakeClock()]
+    const store = memoryStore({ clock })
+    const own = await root({}, clock.now())
+    const { request } = await requestFor()
+    await ahead.advance(aheadMs)
+    const before = await privateCaIssuer({ roots: [own] }).issue(request, context({ clock: ahead, store }))
+    const issuer = privateCaIssuer({ roots: [otherRoot ? await root({}, clock.now()) : own] })
+    const used = context({ clock, store })
+    const after = await issuer.issue(request, used)
+    expect(after.chainPem).not.toBe(before.chainPem)
+    expect((await issuer.issue(request, used)).chainPem).toBe(after.chainPem)
+  })
+
   it('a record that was lost after something was issued is not made anew', async () => {
     const used = context()
     const issuer = privateCaIssuer()
@@ -610,6 +634,35 @@ describe('roll-over', () => {
     expect(remaining.map(({ fingerprintSha256 }) => fingerprintSha256)).toEqual([second?.fingerprintSha256])
   })
 
+  it('loses no key to a clock that was far ahead for a moment, and still takes place in time', async () => {
+    const [clock, ahead] = [fakeClock(), fakeClock()]
+    const store = memoryStore({ clock })
+    const used = context({ clock, store })
+    const issuer = privateCaIssuer(options)
+    const [first] = readCertificates(await issuer.trustBundle(used))
+    await ahead.advance(4000 * day)
+    await issue(issuer, context({ clock: ahead, store }))
+    expect((await issue(issuer, used)).leaf.issuedBy(first!)).toBe(true)
+    expect(readCertificates(await issuer.trustBundle(used))).toHaveLength(2)
+    await clock.advance(33 * day)
+    expect(readCertificates(await issuer.trustBundle(used))).toHaveLength(3)
+    await clock.advance(9 * day)
+    const { leaf } = await issue(issuer, used)
+    expect([leaf.issuedBy(first!), leaf.notAfter.getTime()]).toEqual([false, clock.now() + 9 * day])
+  })
+
+  it('keeps a few roots that have ended, not all', async () => {
+    const clock = fakeClock()
+    const used = context({ clock })
+    const issuer = privateCaIssuer(options)
+    for (let life = 0; life < 8; life += 1) {
+      expect(readCertificates(await issuer.trustBundle(used)).length).toBeLessThanOrEqual(2)
+      await clock.advance(60 * day)
+    }
+    const { value } = (await used.store.get(recordKey, used))!
+    expect((JSON.parse(Buffer.from(value).toString()) as { roots: unknown[] }).roots).toHaveLength(4)
+  })
+
   it('happens once, however many ask at once', async () => {
     const clock = fakeClock()
     const store = memoryStore({ clock })
@@ -678,8 +731,43 @@ describe('revocation', () => {
     const [second] = await lists(issuer, used)
     expect(second!.number).toBeGreaterThan(first!.number)
     expect(second?.crl.entries).toHaveLength(1)
+    // RFC 5280 section 3.3: it stays until it was in a list from after the certificate's end.
+    await clock.advance(4 * day)
+    expect((await lists(issuer, used))[0]?.crl.entries).toHaveLength(1)
     await clock.advance(4 * day)
     expect((await lists(issuer, used))[0]?.crl.entries).toEqual([])
+  })
+
+  it('is still known after a clock that was far ahead for a moment', async () => {
+    const [clock, ahead] = [fakeClock(), fakeClock()]
+    const store = memoryStore({ clock })
+    const used = context({ clock, store })
+    const roots = [await root({ lifetimeMs: 5000 * day }, clock.now())]
+    const issuer = privateCaIssuer({ roots })
+    await issuer.revoke?.((await issue(issuer, used)).certificatePem, 'keyCompromise', used)
+    await ahead.advance(1000 * day)
+    await lists(issuer, context({ clock: ahead, store }))
+    expect((await lists(issuer, used))[0]?.crl.entries).toHaveLength(1)
+  })
+
+  it('is in the list of a root that was renewed with the same key as well', async () => {
+    const clock = fakeClock()
+    const used = context({ clock })
+    const old = await root({}, clock.now())
+    const key = importPrivateKey(old.privateKeyPem)
+    const der = await createCertificate({
+      subject: libraryOf(old.certificatePem).subject,
+      publicKeyInfo: publicKeyInfo(key),
+      identifiers: [],
+      notBefore: new Date(clock.now() - day),
+      notAfter: new Date(clock.now() + 1000 * day),
+      isCa: true,
+      signWith: { key },
+    })
+    const renewed = { ...old, certificatePem: encodePem('CERTIFICATE', der) }
+    const issuer = privateCaIssuer({ roots: [renewed, old] })
+    await issuer.revoke?.((await issue(issuer, used)).certificatePem, 'superseded', used)
+    expect((await lists(issuer, used)).map(({ crl }) => crl.entries.length)).toEqual([1, 1])
   })
 
   it('loses none of ten at once, and numbers every list once', async () => {

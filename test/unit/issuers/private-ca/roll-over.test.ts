@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
+  newestGeneration,
   nextRootAt,
   signingGeneration,
   signsFrom,
@@ -25,6 +26,25 @@ describe('signsFrom', () => {
     ['too late', 1500, 1500],
   ])('is, %s', (_, now, expected) => {
     expect(signsFrom(now, { notAfter: 1000 }, times)).toBe(expected)
+  })
+})
+
+describe('newestGeneration', () => {
+  const first = { notBefore: 0, notAfter: 1000, signsFrom: 0 }
+
+  it.each([
+    ['one that has begun', { notBefore: 700, notAfter: 1700, signsFrom: 760 }, 760, 1],
+    ['one by a clock that is a little ahead', { notBefore: 770, notAfter: 1770, signsFrom: 830 }, 760, 1],
+    ['none by a clock that was far ahead', { notBefore: 5000, notAfter: 6000, signsFrom: 5000 }, 760, 0],
+    ['that one when its time has come', { notBefore: 5000, notAfter: 6000, signsFrom: 5000 }, 5000, 1],
+  ])('is %s', (_, second, now, expected) => {
+    const generations = [first, second]
+    expect(newestGeneration(generations, now)).toBe(generations[expected])
+  })
+
+  it('is the first one even before it begins: a second one would be another CA', () => {
+    expect(newestGeneration([{ ...first, notBefore: 100 }], 0)?.notBefore).toBe(100)
+    expect(newestGeneration<Generation>([], 0)).toBeUndefined()
   })
 })
 
@@ -61,13 +81,14 @@ describe('signingGeneration', () => {
   it('never leaves a CA without a valid root, whenever it is asked', () => {
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 1, max: 700 }), { minLength: 1, maxLength: 60 }), (waits) => {
-        const generations: Generation[] = [{ notAfter: 1000, signsFrom: 0 }]
+        const generations: Generation[] = [{ notBefore: 0, notAfter: 1000, signsFrom: 0 }]
         let now = 0
         for (const wait of waits) {
           now += wait
-          const newest = generations.at(-1)!
+          const newest = newestGeneration(generations, now)!
+          expect(newest).toBe(generations.at(-1))
           if (now >= nextRootAt(newest, times)) {
-            generations.push({ notAfter: now + 1000, signsFrom: signsFrom(now, newest, times) })
+            generations.push({ notBefore: now, notAfter: now + 1000, signsFrom: signsFrom(now, newest, times) })
           }
           const signing = signingGeneration(generations, now)
           expect(signing).toBeDefined()
