@@ -68,7 +68,9 @@ export async function createCertificate(template: CertificateTemplate): Promise<
         new x509.BasicConstraintsExtension(isCa, template.pathLength, true),
         new x509.KeyUsagesExtension(keyUsages(isCa, rsa), true),
         ...(isCa ? [] : [new x509.ExtendedKeyUsageExtension([...extendedKeyUsages])]),
-        ...(hasNames ? [subjectAltNameExtension(template.identifiers, additionalNames, subject === '')] : []),
+        ...(hasNames
+          ? [new x509.Extension(subjectAltNameExtension(template.identifiers, additionalNames, subject === ''))]
+          : []),
         ...(nameConstraints === undefined
           ? []
           : [new x509.Extension(nameConstraintsOid, true, new Uint8Array(nameConstraints))]),

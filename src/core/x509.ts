@@ -100,7 +100,7 @@ export async function createCsr(key: PrivateKeyMaterial, identifiers: readonly I
     {
       keys: await toCryptoKeyPair(key),
       signingAlgorithm: webCryptoAlgorithm(key.algorithm),
-      extensions: [subjectAltNameExtension(identifiers)],
+      extensions: [new x509.Extension(subjectAltNameExtension(identifiers))],
     },
     webcrypto,
   )
@@ -164,17 +164,15 @@ export async function toCryptoKeyPair(
   return { privateKey, publicKey }
 }
 
-/** The extension for these names. @internal */
+/** The DER of the extension for these names: declarations that others read must not name the library's types. @internal */
 export function subjectAltNameExtension(
   identifiers: readonly Identifier[],
   additionalNames: readonly AdditionalName[] = [],
   critical = false,
-): x509.SubjectAlternativeNameExtension {
+): Uint8Array<ArrayBuffer> {
   const others = additionalNames.map(({ type, value }) => ({ type: type === 'uri' ? ('url' as const) : type, value }))
-  return new x509.SubjectAlternativeNameExtension(
-    [...identifiers.map(({ type, value }) => ({ type, value })), ...others],
-    critical,
-  )
+  const names = [...identifiers.map(({ type, value }) => ({ type, value })), ...others]
+  return new Uint8Array(new x509.SubjectAlternativeNameExtension(names, critical).rawData)
 }
 
 function subjectAltNames(extension: x509.Extension | null): {
