@@ -10,6 +10,7 @@ import { boundLogger, silentLogger, type Logger } from '../core/logger.js'
 import { systemRandom, type Random } from '../core/random.js'
 import { CertError } from '../errors.js'
 import { allowManyListeners, withDeadline } from '../internal/deadline.js'
+import { mapConcurrently } from '../internal/map-concurrently.js'
 import {
   assertArray,
   assertDuration,
@@ -83,6 +84,8 @@ const failedPassSchedule: readonly number[] = [5_000, 15_000, 60_000, 300_000, 9
 const longestWaitMs = 86_400_000
 /** A clock that steps back is noticed within this. */
 const longestIdleMs = 60_000
+/** Certificates read at once to tell about all of them: more would only queue up in a database's pool, and run out of time. */
+const readsAtOnce = 16
 /** Two passes over one certificate are this far apart at least, whatever a plug-in says. */
 const shortestWaitMs = 100
 
@@ -304,7 +307,9 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
   /** What would be renewed, when and why. Places no order and writes nothing. Deployments are in `status()`. */
   async plan(options: RunOptions = {}): Promise<readonly PlannedAction[]> {
     const signal = options.signal ?? new AbortController().signal
-    return Promise.all([...this.#managed.values()].map(({ spec }) => planCertificate(spec, this.#environment, signal)))
+    return mapConcurrently([...this.#managed.values()], readsAtOnce, ({ spec }) =>
+      planCertificate(spec, this.#environment, signal),
+    )
   }
 
   /**
@@ -314,12 +319,10 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
    */
   async status(options: RunOptions = {}): Promise<readonly CertificateStatus[]> {
     const signal = options.signal ?? new AbortController().signal
-    return Promise.all(
-      [...this.#managed.values()].map(({ spec, failedPasses }) => {
-        const nextRunAt = this.#run === undefined ? undefined : this.#queue.get(spec.name)
-        return certificateStatus(spec, this.#environment, signal, { nextRunAt, lastPassFailed: failedPasses > 0 })
-      }),
-    )
+    return mapConcurrently([...this.#managed.values()], readsAtOnce, ({ spec, failedPasses }) => {
+      const nextRunAt = this.#run === undefined ? undefined : this.#queue.get(spec.name)
+      return certificateStatus(spec, this.#environment, signal, { nextRunAt, lastPassFailed: failedPasses > 0 })
+    })
   }
 
   /**

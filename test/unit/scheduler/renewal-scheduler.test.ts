@@ -1100,3 +1100,37 @@ describe('construction', () => {
     expect(issuer.requests[0]?.identifiers).toEqual([{ type: 'dns', value: 'a.example' }])
   })
 })
+
+describe('telling about many certificates', () => {
+  it.each(['plan', 'status'] as const)('%s reads a few at once, and stops when the store is away', async (what) => {
+    let reading = 0
+    let most = 0
+    let reads = 0
+    let away = false
+    const slow: CertStore = {
+      ...memoryStore(),
+      get: async () => {
+        reads += 1
+        reading += 1
+        most = Math.max(most, reading)
+        await new Promise((resolve) => setImmediate(resolve))
+        reading -= 1
+        if (away) throw new StoreError({ code: 'ERR_STORE_UNAVAILABLE', message: 'away', store: 'memory' })
+        return undefined
+      },
+    }
+    const names = Array.from({ length: 500 }, (_, index) => `name-${String(index)}`)
+    const scheduler = schedulerFor(
+      names.map((name) => certificate({ name })),
+      { store: slow },
+    )
+    expect(await scheduler[what]()).toHaveLength(500)
+    expect(most).toBeGreaterThan(2)
+    expect(most).toBeLessThanOrEqual(64)
+    away = true
+    reads = 0
+    await expect(scheduler[what]()).rejects.toMatchObject({ code: 'ERR_STORE_UNAVAILABLE' })
+    for (let turns = 0; turns < 100; turns += 1) await new Promise((resolve) => setImmediate(resolve))
+    expect(reads).toBeLessThanOrEqual(64)
+  })
+})
