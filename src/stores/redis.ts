@@ -21,6 +21,7 @@ import {
   type RedisClient,
   type RedisSubscriber,
 } from './redis-client.js'
+import { readTogether } from './read-together.js'
 import { redisFailure } from './redis-failure.js'
 import { changeScript, changeScriptId } from './redis-script.js'
 import { serverOperations } from './server-operation.js'
@@ -177,14 +178,14 @@ export function redisStore(options: RedisStoreOptions): CertStore {
     })
   }
 
-  async function read({ hash }: typeof entries, key: string, signal: AbortSignal): Promise<Entry | undefined> {
-    const found = await send(hash, ['HGET', hash, key], signal)
-    if (found === null || found === undefined) return undefined
-    if (!(found instanceof Uint8Array)) throw new Error('the client does not hand out bytes; is it wrapped?')
-    const entry = decodeEntry(found, key)
-    if (!('damage' in entry)) return entry
-    return { ...entry, revision: `damaged-${createHash('sha1').update(found).digest('hex')}` as Revision }
+  async function readAll(hash: string, keys: readonly string[], signal: AbortSignal): Promise<(Entry | undefined)[]> {
+    const found = await send(hash, ['HMGET', hash, ...keys], signal)
+    if (!Array.isArray(found) || found.length !== keys.length)
+      throw new Error('the client answered with no list of values')
+    return keys.map((key, index) => entryOf(found[index], key))
   }
+
+  const readEntry = readTogether((keys, signal) => readAll(entries.hash, keys, signal))
 
   /** Puts an entry, or removes it when there is none. */
   async function change(
@@ -240,7 +241,7 @@ export function redisStore(options: RedisStoreOptions): CertStore {
     return {
       read: () =>
         attempt('read', `lock ${lock}`, context, async (signal) => {
-          const entry = await read(leases, lock, signal)
+          const [entry] = await readAll(leases.hash, [lock], signal)
           return entry && 'damage' in entry ? { value: new Uint8Array(), revision: entry.revision } : entry
         }),
       write: (value, ifRevision) =>
@@ -273,7 +274,7 @@ export function redisStore(options: RedisStoreOptions): CertStore {
     name,
     get: (key, context) =>
       attempt('read', key, context, async (signal) => {
-        const entry = await read(entries, key, signal)
+        const entry = await readEntry(key, signal)
         if (entry === undefined) return undefined
         if (!('damage' in entry)) return { value: entry.value, revision: entry.revision }
         const { damage, raw, revision } = entry
@@ -328,4 +329,12 @@ export function redisStore(options: RedisStoreOptions): CertStore {
       },
     }),
   }
+}
+
+function entryOf(found: unknown, key: string): Entry | undefined {
+  if (found === null || found === undefined) return undefined
+  if (!(found instanceof Uint8Array)) throw new Error('the client does not hand out bytes; is it wrapped?')
+  const entry = decodeEntry(found, key)
+  if (!('damage' in entry)) return entry
+  return { ...entry, revision: `damaged-${createHash('sha1').update(found).digest('hex')}` as Revision }
 }
