@@ -96,6 +96,8 @@ interface Managed {
   running: Promise<unknown>
   /** Passes in a row that failed as a whole. */
   failedPasses: number
+  /** Passes that were begun and have not ended, also those that wait for their turn. */
+  underWay: number
   /** Something was stored since the last pass began. */
   changed: boolean
 }
@@ -210,6 +212,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
       memory: { known: new Map(), lastAlarm: undefined },
       running: Promise.resolve(),
       failedPasses: 0,
+      underWay: 0,
       changed: false,
     })
     this.#queue.set(spec.name, this.#environment.clock.now())
@@ -385,6 +388,8 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     const managed = this.#managed.get(name)
     if (managed === undefined) return
     managed.changed = true
+    // The end of a pass looks for itself: another one would take the place of a certificate that could be worked on.
+    if (managed.underWay > 0) return
     this.#queue.set(name, this.#now())
     this.#wake?.()
   }
@@ -419,7 +424,10 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
   ): Promise<CertificateOutcome | undefined> {
     const managed = this.#managed.get(name)
     if (managed === undefined) return Promise.resolve(undefined)
-    const pass = managed.running.then(() => this.#slots.run(() => this.#attempt(managed, options)))
+    managed.underWay += 1
+    const pass = managed.running
+      .then(() => this.#slots.run(() => this.#attempt(managed, options)))
+      .finally(() => (managed.underWay -= 1))
     managed.running = pass
     return pass
   }
@@ -443,7 +451,10 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
       if (result.unrecorded === undefined) managed.failedPasses = 0
       else outcome = { ...outcome, nextRunAt: this.#failedPass(managed, result.unrecorded) }
     } catch (error) {
-      if (options.signal.aborted) return undefined
+      if (options.signal.aborted) {
+        if (managed.changed && this.#managed.get(spec.name) === managed) this.#queue.set(spec.name, this.#now())
+        return undefined
+      }
       const nextRunAt = this.#failedPass(managed, error)
       outcome = { certificate: spec.name, status: 'failed', error, deployments: [], endpoints: [], nextRunAt }
     }

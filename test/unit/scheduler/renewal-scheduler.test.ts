@@ -927,6 +927,26 @@ describe('the running scheduler', () => {
       await scheduler.stop()
     })
 
+    it('leaves its places to other certificates, however often one changes that is worked on', async () => {
+      let goOn = (): void => undefined
+      const other = recordingDeployer('other')
+      deployer.onDeploy = () =>
+        new Promise((resolve) => {
+          goOn = resolve
+        })
+      const scheduler = schedulerFor([certificate()], { store: watchedStore(), concurrency: 2 })
+      scheduler.start()
+      await settle(() => deployer.calls === 1)
+      for (let change = 0; change < 5; change += 1) {
+        tell(storeKey('certificates', 'www'))
+        await clock.advance(1_000)
+      }
+      scheduler.add(certificate({ name: 'second', deployers: [other] }))
+      await settle(() => other.history.length === 1)
+      goOn()
+      await scheduler.stop()
+    })
+
     it('watches again after a watch that failed, and is stopped while it waits for that', async () => {
       failures = 2
       const scheduler = schedulerFor([certificate()], { store: watchedStore() })
