@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto'
 import type { Clock } from '../core/clock.js'
 import type { OperationContext } from '../core/context.js'
 import { StoreError } from '../errors.js'
+import { coalesce } from '../internal/coalesce.js'
 import { assertDuration, assertNumber, assertOptions, assertText } from '../internal/options.js'
 import type { CertStore, PutOptions, Revision, StoreKey } from './cert-store.js'
 import { conflict } from './compare-revision.js'
@@ -110,8 +111,9 @@ const pageSize = 1000
  * refuses to work, because certificates would vanish. Do not read from replicas (`scaleReads`, `useReplicas`).
  *
  * Rejects with `ERR_STORE_UNAVAILABLE` when the server is away, does not answer within `timeoutMs`, or refuses (replica,
- * out of memory, disk, permission): the message says which. A write may have been carried out then; a client that
- * sends it again after it reconnects does no harm. Rejects with `ERR_STORE_CORRUPT` when a value was damaged.
+ * out of memory, disk, permission): the message says which. A write may have been carried out then. A client may
+ * also send it again after it reconnects (`ioredis` does, unless `autoResendUnfulfilledCommands` is `false`): no harm to a
+ * write that names the revision it replaces, as those of evercert's records do. Rejects with `ERR_STORE_CORRUPT` when a value was damaged.
  *
  * @param options - See {@link RedisStoreOptions}. Validated and copied; later changes have no effect.
  * @returns A store named `redis`. Its `close` gives back leases and leaves the clients alone.
@@ -306,9 +308,10 @@ export function redisStore(options: RedisStoreOptions): CertStore {
       async watch(prefix, onChange, context) {
         const { signal } = context
         signal.throwIfAborted()
-        const everything = async (): Promise<void> => {
+        // A connection that comes and goes asks for no more lists than one after the other.
+        const everything = coalesce(async () => {
           for await (const key of list(prefix, context)) onChange(key)
-        }
+        })
         const onMessage = (key: string): void => {
           if (key.startsWith(prefix)) onChange(key as StoreKey)
         }
@@ -317,7 +320,9 @@ export function redisStore(options: RedisStoreOptions): CertStore {
             if (!signal.aborted) context.logger.warn('changes may have been missed', { store: name, error })
           })
         }
-        const end = await operation('watch', `${prefix}*`, context, () => hear(entries.channel, onMessage, onGap))
+        const end = await operation('watch', `${prefix}*`, context, (limit) =>
+          hear(entries.channel, onMessage, onGap, limit),
+        )
         await new Promise<void>((_, reject) => {
           const stop = (): void => {
             end()

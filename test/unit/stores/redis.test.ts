@@ -1,3 +1,4 @@
+import { EventEmitter } from 'node:events'
 import { describe, expect, it } from 'vitest'
 import { redisStore, type RedisArgument, type RedisClient } from '../../../src/stores/redis.js'
 import { fakeClock } from '../../../src/testing/fake-clock.js'
@@ -206,5 +207,40 @@ describe('the makes of clients', () => {
       [command, options],
       command,
     ])
+  })
+})
+
+describe('a watch', () => {
+  it.each(['redis', 'ioredis'])('that cannot begin in time leaves nothing behind at the client of %s', async (make) => {
+    const clock = fakeClock()
+    const subscriber = new EventEmitter()
+    const messages = new Set<unknown>()
+    let subscribed = (): void => undefined
+    Object.assign(subscriber, {
+      ...(make === 'ioredis' && { callBuffer: () => undefined }),
+      // Not connected: kept for later.
+      subscribe: (_: string, listener: unknown) =>
+        new Promise<void>((resolve) => {
+          subscribed = () => {
+            if (make === 'redis') messages.add(listener)
+            resolve()
+          }
+        }),
+      unsubscribe: (_: string, listener: unknown) => {
+        messages.delete(listener)
+        return Promise.resolve()
+      },
+    })
+    const { client } = scripted(() => [null])
+    const store = redisStore({ client, subscriber: subscriber as never, timeoutMs: 1_000 })
+    const watching = store.watch!('certificates/', () => undefined, operationContext({ clock }))
+    const refused = expect(watching).rejects.toMatchObject({ code: 'ERR_STORE_UNAVAILABLE' })
+    await clock.advance(1_000)
+    await refused
+    expect(subscriber.eventNames()).toEqual([])
+    subscribed()
+    await clock.advance(0)
+    expect(subscriber.eventNames()).toEqual([])
+    expect(messages.size).toBe(0)
   })
 })
