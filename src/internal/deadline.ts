@@ -6,6 +6,9 @@
 import { setMaxListeners } from 'node:events'
 import type { Clock } from '../core/clock.js'
 
+/** Why a deadline is waited for no longer. Nobody gets to see it. */
+const inTime = 'ended in time'
+
 /** Parts of {@link withDeadline}. */
 export interface Deadline {
   readonly clock: Clock
@@ -67,7 +70,8 @@ export async function withDeadline<T>(deadline: Deadline, run: (signal: AbortSig
     }
     throw error
   } finally {
-    timer.abort()
+    // With a reason that is there: making an exception, with its stack, costs more than all else here.
+    timer.abort(inTime)
     signal.removeEventListener('abort', forward)
   }
 }

@@ -10,6 +10,7 @@ import { boundLogger, silentLogger, type Logger } from '../core/logger.js'
 import { systemRandom, type Random } from '../core/random.js'
 import { CertError } from '../errors.js'
 import { allowManyListeners, withDeadline } from '../internal/deadline.js'
+import { mapConcurrently } from '../internal/map-concurrently.js'
 import {
   assertArray,
   assertDuration,
@@ -83,6 +84,8 @@ const failedPassSchedule: readonly number[] = [5_000, 15_000, 60_000, 300_000, 9
 const longestWaitMs = 86_400_000
 /** A clock that steps back is noticed within this. */
 const longestIdleMs = 60_000
+/** Certificates read at once to tell about all of them: more would only queue up in a database's pool, and run out of time. */
+const readsAtOnce = 16
 /** Two passes over one certificate are this far apart at least, whatever a plug-in says. */
 const shortestWaitMs = 100
 
@@ -93,6 +96,8 @@ interface Managed {
   running: Promise<unknown>
   /** Passes in a row that failed as a whole. */
   failedPasses: number
+  /** Passes that were begun and have not ended, also those that wait for their turn. */
+  underWay: number
   /** Something was stored since the last pass began. */
   changed: boolean
 }
@@ -207,6 +212,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
       memory: { known: new Map(), lastAlarm: undefined, lastWait: undefined },
       running: Promise.resolve(),
       failedPasses: 0,
+      underWay: 0,
       changed: false,
     })
     this.#queue.set(spec.name, this.#environment.clock.now())
@@ -304,7 +310,9 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
   /** What would be renewed, when and why. Places no order and writes nothing. Deployments are in `status()`. */
   async plan(options: RunOptions = {}): Promise<readonly PlannedAction[]> {
     const signal = options.signal ?? new AbortController().signal
-    return Promise.all([...this.#managed.values()].map(({ spec }) => planCertificate(spec, this.#environment, signal)))
+    return mapConcurrently([...this.#managed.values()], readsAtOnce, ({ spec }) =>
+      planCertificate(spec, this.#environment, signal),
+    )
   }
 
   /**
@@ -314,12 +322,10 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
    */
   async status(options: RunOptions = {}): Promise<readonly CertificateStatus[]> {
     const signal = options.signal ?? new AbortController().signal
-    return Promise.all(
-      [...this.#managed.values()].map(({ spec, failedPasses }) => {
-        const nextRunAt = this.#run === undefined ? undefined : this.#queue.get(spec.name)
-        return certificateStatus(spec, this.#environment, signal, { nextRunAt, lastPassFailed: failedPasses > 0 })
-      }),
-    )
+    return mapConcurrently([...this.#managed.values()], readsAtOnce, ({ spec, failedPasses }) => {
+      const nextRunAt = this.#run === undefined ? undefined : this.#queue.get(spec.name)
+      return certificateStatus(spec, this.#environment, signal, { nextRunAt, lastPassFailed: failedPasses > 0 })
+    })
   }
 
   /**
@@ -382,6 +388,8 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     const managed = this.#managed.get(name)
     if (managed === undefined) return
     managed.changed = true
+    // The end of a pass looks for itself: another one would take the place of a certificate that could be worked on.
+    if (managed.underWay > 0) return
     this.#queue.set(name, this.#now())
     this.#wake?.()
   }
@@ -416,7 +424,10 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
   ): Promise<CertificateOutcome | undefined> {
     const managed = this.#managed.get(name)
     if (managed === undefined) return Promise.resolve(undefined)
-    const pass = managed.running.then(() => this.#slots.run(() => this.#attempt(managed, options)))
+    managed.underWay += 1
+    const pass = managed.running
+      .then(() => this.#slots.run(() => this.#attempt(managed, options)))
+      .finally(() => (managed.underWay -= 1))
     managed.running = pass
     return pass
   }
@@ -440,7 +451,10 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
       if (result.unrecorded === undefined) managed.failedPasses = 0
       else outcome = { ...outcome, nextRunAt: this.#failedPass(managed, result.unrecorded) }
     } catch (error) {
-      if (options.signal.aborted) return undefined
+      if (options.signal.aborted) {
+        if (managed.changed && this.#managed.get(spec.name) === managed) this.#queue.set(spec.name, this.#now())
+        return undefined
+      }
       const nextRunAt = this.#failedPass(managed, error)
       outcome = { certificate: spec.name, status: 'failed', error, deployments: [], endpoints: [], nextRunAt }
     }

@@ -118,6 +118,8 @@ function holdLease(lease: Lease, first: Revision, takenAt: number, options: Leas
   const lost = new AbortController()
   const ended = new AbortController()
   let revision = first
+  /** A renewal failed that may have been carried out: the lease may have a revision that nobody was told. */
+  let uncertain = false
   let released: Promise<void> | undefined
 
   const lose = (why: string, cause?: unknown): void => {
@@ -148,6 +150,13 @@ function holdLease(lease: Lease, first: Revision, takenAt: number, options: Leas
     endTrust()
   })
 
+  /** The current revision if the lease is still this one: no two have one token. */
+  const ownRevision = async (): Promise<Revision> => {
+    const found = await cell.read()
+    const current = found && readLease(found.value, options)
+    return found !== undefined && current?.held === true && current.token === lease.token ? found.revision : revision
+  }
+
   const renewUntilEnded = async (): Promise<void> => {
     let pauseMs = ttlMs / 3
     for (;;) {
@@ -158,13 +167,16 @@ function holdLease(lease: Lease, first: Revision, takenAt: number, options: Leas
       }
       const startedAt = clock.now()
       try {
+        if (uncertain) revision = await ownRevision()
         revision = await cell.write(leaseCodec.encode(lease), revision)
+        uncertain = false
       } catch (error) {
         if (isConflict(error)) {
           lose('was taken over')
           return
         }
         logger.warn('lock could not be renewed', { store, lock: name, error })
+        uncertain = true
         pauseMs = ttlMs / 12
         continue
       }
@@ -182,6 +194,7 @@ function holdLease(lease: Lease, first: Revision, takenAt: number, options: Leas
     // A renewal that is under way decides which revision there is to release.
     await renewing
     try {
+      if (uncertain) revision = await ownRevision()
       await cell.write(leaseCodec.encode({ ...lease, held: false }), revision)
     } catch (error) {
       // Nothing that was done under the lock is undone by this: the lease ends by itself.

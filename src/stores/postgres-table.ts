@@ -17,7 +17,7 @@ export interface TableStatements {
   readonly inspect: string
   /** Several statements, one implicit transaction: safe for any number of processes at once, and to repeat. */
   readonly create: string
-  /** lease, key: `revision`, `entry`. */
+  /** lease, keys: `key`, `revision`, `entry` of each that is there. */
   readonly read: string
   /** lease, key, revision, entry: one row when it was written. */
   readonly overwrite: string
@@ -65,7 +65,7 @@ export function tableStatements(table: string, schema: string | undefined): Tabl
         PRIMARY KEY (lease, key)
       );
       COMMENT ON TABLE ${name} IS 'evercert store, format ${String(tableFormat)}';`,
-    read: `SELECT revision, entry FROM ${name} WHERE lease = $1 AND key = $2`,
+    read: `SELECT key, revision, entry FROM ${name} WHERE lease = $1 AND key = ANY($2)`,
     overwrite: announced(
       `${insert} DO UPDATE SET revision = excluded.revision, entry = excluded.entry RETURNING lease, key`,
     ),

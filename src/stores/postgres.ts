@@ -18,6 +18,7 @@ import type { PostgresListenerPool, PostgresPool } from './postgres-client.js'
 import { isTransient, postgresFailure } from './postgres-failure.js'
 import { tableFormat, tableStatements } from './postgres-table.js'
 import { watchPostgres } from './postgres-watch.js'
+import { readTogether } from './read-together.js'
 import { serverOperations } from './server-operation.js'
 import { storeLeases } from './store-leases.js'
 
@@ -183,15 +184,13 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
     })
   }
 
-  async function read(lease: boolean, key: string, signal: AbortSignal): Promise<Entry | undefined> {
-    const [row] = (await query(statements.read, [lease, key], signal)) as readonly EntryRow[]
-    if (row === undefined) return undefined
-    if (!(row.entry instanceof Uint8Array))
-      throw new Error('the pool does not hand out bytea as bytes; is a parser set?')
-    const entry = decodeEntry(row.entry, key)
-    const own = 'damage' in entry || entry.revision === row.revision
-    return own ? entry : damaged('is not of the revision beside it', row.entry)
+  async function readAll(lease: boolean, keys: readonly string[], signal: AbortSignal): Promise<(Entry | undefined)[]> {
+    const rows = (await query(statements.read, [lease, keys], signal)) as readonly EntryRow[]
+    const found = new Map(rows.map((row) => [row.key, row]))
+    return keys.map((key) => entryOf(found.get(key)))
   }
+
+  const readEntry = readTogether((keys, signal) => readAll(false, keys, signal))
 
   async function put(
     lease: boolean,
@@ -220,7 +219,7 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
     return {
       read: () =>
         attempt('read', `lock ${lock}`, context, async (signal) => {
-          const entry = await read(true, lock, signal)
+          const [entry] = await readAll(true, [lock], signal)
           return entry && 'damage' in entry ? { value: new Uint8Array(), revision: entry.revision } : entry
         }),
       write: (value, ifRevision) =>
@@ -248,7 +247,7 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
     name,
     get: (key, context) =>
       attempt('read', key, context, async (signal) => {
-        const entry = await read(false, key, signal)
+        const entry = await readEntry(key, signal)
         if (entry === undefined) return undefined
         if (!('damage' in entry)) return { value: entry.value, revision: entry.revision }
         const { damage, raw, revision } = entry
@@ -303,8 +302,17 @@ interface TableState {
 }
 
 interface EntryRow {
+  readonly key: string
   readonly revision: string
   readonly entry: unknown
+}
+
+function entryOf(row: EntryRow | undefined): Entry | undefined {
+  if (row === undefined) return undefined
+  if (!(row.entry instanceof Uint8Array)) throw new Error('the pool does not hand out bytea as bytes; is a parser set?')
+  const entry = decodeEntry(row.entry, row.key)
+  const own = 'damage' in entry || entry.revision === row.revision
+  return own ? entry : damaged('is not of the revision beside it', row.entry)
 }
 
 /** An identifier is put into statements as it is. */

@@ -83,11 +83,15 @@ export function redisCommands(client: RedisClient): SendCommand {
   return async (_key, args, abortSignal) => client.sendCommand(args, { ...binaryReplies, abortSignal })
 }
 
-/** Hears a channel: `onMessage` for each message, `onGap` after messages may have been missed. Resolves what ends it. */
+/**
+ * Hears a channel: `onMessage` for each message, `onGap` after messages may have been missed. Resolves what ends it; nothing
+ * is left behind when it fails, or when the signal aborts before it resolves.
+ */
 export type HearChannel = (
   channel: string,
   onMessage: (message: string) => void,
   onGap: () => void,
+  signal: AbortSignal,
 ) => Promise<() => void>
 
 /** @throws `TypeError` for what is neither client */
@@ -97,29 +101,41 @@ export function redisChannel(subscriber: RedisSubscriber): HearChannel {
     typeof made === 'object' && made !== null && ['subscribe', 'on', 'off'].every((method) => isMethod(made, method))
   if (!usable) throw new TypeError('"subscriber" option must be a redis or ioredis client of its own')
   if ('callBuffer' in subscriber) {
-    return async (channel, onMessage, onGap) => {
+    return async (channel, onMessage, onGap, signal) => {
       const listener = (from: string, message: string): void => {
         if (from === channel) onMessage(message)
       }
       subscriber.on('message', listener)
-      await subscriber.subscribe(channel)
       subscriber.on('ready', onGap)
       // The subscription stays: another watch may need it, and it ends with the caller's client.
-      return () => {
+      return begun(subscriber.subscribe(channel), signal, () => {
         subscriber.off('message', listener)
         subscriber.off('ready', onGap)
-      }
+      })
     }
   }
-  return async (channel, onMessage, onGap) => {
-    await subscriber.subscribe(channel, onMessage)
+  return async (channel, onMessage, onGap, signal) => {
     subscriber.on('ready', onGap)
-    return () => {
+    return begun(subscriber.subscribe(channel, onMessage), signal, () => {
       subscriber.off('ready', onGap)
       // Fails when the client was closed meanwhile, which ends the subscription too.
       subscriber.unsubscribe(channel, onMessage).catch(() => undefined)
-    }
+    })
   }
+}
+
+/** A client that is not connected keeps a subscription for later, for as long as it takes. */
+async function begun(subscribing: Promise<unknown>, signal: AbortSignal, end: () => void): Promise<() => void> {
+  signal.addEventListener('abort', end, { once: true })
+  try {
+    await subscribing
+    signal.throwIfAborted()
+  } catch (error) {
+    // Also when it ended before: what was subscribed only now has to be taken back.
+    end()
+    throw error
+  }
+  return end
 }
 
 function isMethod(object: object, method: string): boolean {

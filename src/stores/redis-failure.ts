@@ -32,6 +32,6 @@ export function redisFailure({ message, code }: Error & { readonly code?: string
   if (/max number of clients/i.test(message)) return 'the server has too many connections; raise its maxclients'
   // The server repeats the command in this message.
   if (/^ERR unknown command/i.test(message))
-    return 'the server does not know a command that is needed (EVAL, HGET, ZRANGEBYLEX)'
+    return 'the server does not know a command that is needed (EVAL, HMGET, ZRANGEBYLEX)'
   return `the connection to the server failed: ${message}${code === undefined ? '' : ` (${code})`}`
 }

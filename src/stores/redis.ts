@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto'
 import type { Clock } from '../core/clock.js'
 import type { OperationContext } from '../core/context.js'
 import { StoreError } from '../errors.js'
+import { coalesce } from '../internal/coalesce.js'
 import { assertDuration, assertNumber, assertOptions, assertText } from '../internal/options.js'
 import type { CertStore, PutOptions, Revision, StoreKey } from './cert-store.js'
 import { conflict } from './compare-revision.js'
@@ -21,6 +22,7 @@ import {
   type RedisClient,
   type RedisSubscriber,
 } from './redis-client.js'
+import { readTogether } from './read-together.js'
 import { redisFailure } from './redis-failure.js'
 import { changeScript, changeScriptId } from './redis-script.js'
 import { serverOperations } from './server-operation.js'
@@ -109,8 +111,9 @@ const pageSize = 1000
  * refuses to work, because certificates would vanish. Do not read from replicas (`scaleReads`, `useReplicas`).
  *
  * Rejects with `ERR_STORE_UNAVAILABLE` when the server is away, does not answer within `timeoutMs`, or refuses (replica,
- * out of memory, disk, permission): the message says which. A write may have been carried out then; a client that
- * sends it again after it reconnects does no harm. Rejects with `ERR_STORE_CORRUPT` when a value was damaged.
+ * out of memory, disk, permission): the message says which. A write may have been carried out then. A client may
+ * also send it again after it reconnects (`ioredis` does, unless `autoResendUnfulfilledCommands` is `false`): no harm to a
+ * write that names the revision it replaces, as those of evercert's records do. Rejects with `ERR_STORE_CORRUPT` when a value was damaged.
  *
  * @param options - See {@link RedisStoreOptions}. Validated and copied; later changes have no effect.
  * @returns A store named `redis`. Its `close` gives back leases and leaves the clients alone.
@@ -177,14 +180,14 @@ export function redisStore(options: RedisStoreOptions): CertStore {
     })
   }
 
-  async function read({ hash }: typeof entries, key: string, signal: AbortSignal): Promise<Entry | undefined> {
-    const found = await send(hash, ['HGET', hash, key], signal)
-    if (found === null || found === undefined) return undefined
-    if (!(found instanceof Uint8Array)) throw new Error('the client does not hand out bytes; is it wrapped?')
-    const entry = decodeEntry(found, key)
-    if (!('damage' in entry)) return entry
-    return { ...entry, revision: `damaged-${createHash('sha1').update(found).digest('hex')}` as Revision }
+  async function readAll(hash: string, keys: readonly string[], signal: AbortSignal): Promise<(Entry | undefined)[]> {
+    const found = await send(hash, ['HMGET', hash, ...keys], signal)
+    if (!Array.isArray(found) || found.length !== keys.length)
+      throw new Error('the client answered with no list of values')
+    return keys.map((key, index) => entryOf(found[index], key))
   }
+
+  const readEntry = readTogether((keys, signal) => readAll(entries.hash, keys, signal))
 
   /** Puts an entry, or removes it when there is none. */
   async function change(
@@ -240,7 +243,7 @@ export function redisStore(options: RedisStoreOptions): CertStore {
     return {
       read: () =>
         attempt('read', `lock ${lock}`, context, async (signal) => {
-          const entry = await read(leases, lock, signal)
+          const [entry] = await readAll(leases.hash, [lock], signal)
           return entry && 'damage' in entry ? { value: new Uint8Array(), revision: entry.revision } : entry
         }),
       write: (value, ifRevision) =>
@@ -273,7 +276,7 @@ export function redisStore(options: RedisStoreOptions): CertStore {
     name,
     get: (key, context) =>
       attempt('read', key, context, async (signal) => {
-        const entry = await read(entries, key, signal)
+        const entry = await readEntry(key, signal)
         if (entry === undefined) return undefined
         if (!('damage' in entry)) return { value: entry.value, revision: entry.revision }
         const { damage, raw, revision } = entry
@@ -305,9 +308,10 @@ export function redisStore(options: RedisStoreOptions): CertStore {
       async watch(prefix, onChange, context) {
         const { signal } = context
         signal.throwIfAborted()
-        const everything = async (): Promise<void> => {
+        // A connection that comes and goes asks for no more lists than one after the other.
+        const everything = coalesce(async () => {
           for await (const key of list(prefix, context)) onChange(key)
-        }
+        })
         const onMessage = (key: string): void => {
           if (key.startsWith(prefix)) onChange(key as StoreKey)
         }
@@ -316,7 +320,9 @@ export function redisStore(options: RedisStoreOptions): CertStore {
             if (!signal.aborted) context.logger.warn('changes may have been missed', { store: name, error })
           })
         }
-        const end = await operation('watch', `${prefix}*`, context, () => hear(entries.channel, onMessage, onGap))
+        const end = await operation('watch', `${prefix}*`, context, (limit) =>
+          hear(entries.channel, onMessage, onGap, limit),
+        )
         await new Promise<void>((_, reject) => {
           const stop = (): void => {
             end()
@@ -328,4 +334,12 @@ export function redisStore(options: RedisStoreOptions): CertStore {
       },
     }),
   }
+}
+
+function entryOf(found: unknown, key: string): Entry | undefined {
+  if (found === null || found === undefined) return undefined
+  if (!(found instanceof Uint8Array)) throw new Error('the client does not hand out bytes; is it wrapped?')
+  const entry = decodeEntry(found, key)
+  if (!('damage' in entry)) return entry
+  return { ...entry, revision: `damaged-${createHash('sha1').update(found).digest('hex')}` as Revision }
 }

@@ -69,9 +69,10 @@ function bareError(error: unknown): Error & { readonly code?: string | undefined
   return Object.assign(bare, { code: errorCode(error) })
 }
 
-/** Node's error for a name with several addresses has no message of its own. */
+/** Node's error for a name with several addresses has no message of its own, nor have those of node-redis about time. */
 function messageOf(error: Error): string {
-  if (error.message !== '' || !(error instanceof AggregateError)) return error.message
+  if (error.message !== '') return error.message
+  if (!(error instanceof AggregateError)) return error.constructor.name
   return error.errors.map((each) => (each instanceof Error ? each.message : '')).join(', ')
 }
 

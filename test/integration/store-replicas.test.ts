@@ -114,6 +114,7 @@ describeWith(['redis-server', 'postgres'], 'replicas on one store', () => {
         lockTtlMs: 60_000,
         key: 'ecdsa-p256',
         mode: 'passes',
+        steps: 'all',
         endAtStep: 0,
         signal: 'SIGKILL',
         ...change,
@@ -162,21 +163,19 @@ describeWith(['redis-server', 'postgres'], 'replicas on one store', () => {
     })
   })
 
-  describe.each(shared)('%s: a process that is killed', (engine) => {
+  describe.concurrent.each(shared)('%s: a process that is killed', (engine) => {
     it('at every step is followed by one that ends the same order', { timeout: 600_000 }, async () => {
       const lockTtlMs = 900
-      let fired = 0
       let longest = 0
-      for (let endAtStep = 1; ; endAtStep += 1) {
+      const fired = await sweep(4, async (endAtStep) => {
         const { ca, instructions } = await scenario(engine, { lockTtlMs, endAtStep })
         const first = run(instructions)
         const { signal } = await first.ended
         if (signal !== 'SIGKILL') {
           expect(first.said.at(-1), first.stderr()).toMatchObject({ status: 'renewed' })
           await ca.close()
-          break
+          return false
         }
-        fired += 1
         const label = `killed at step ${String(endAtStep)}`
         const second = run({ ...instructions, node: 'two', endAtStep: 0 })
         expect(await second.ended, `${label}: ${second.stderr()}`).toEqual({ code: 0, signal: null })
@@ -189,7 +188,8 @@ describeWith(['redis-server', 'postgres'], 'replicas on one store', () => {
           label,
         ).toContain('two node')
         await ca.close()
-      }
+        return true
+      })
       expect(fired).toBeGreaterThan(20)
       console.log(
         `${engine}: killed at ${String(fired)} steps, lease ${String(lockTtlMs)} ms, longest takeover ${String(longest)} ms`,
@@ -197,12 +197,16 @@ describeWith(['redis-server', 'postgres'], 'replicas on one store', () => {
     })
   })
 
-  describe.each(shared)('%s: a process that is stopped for three lives of its lease', (engine) => {
-    it('at any step deploys nothing old and writes nothing when it goes on', { timeout: 900_000 }, async () => {
+  describe.concurrent.each(shared)('%s: a process that is stopped for three lives of its lease', (engine) => {
+    it('before any write deploys nothing old and writes nothing when it goes on', { timeout: 600_000 }, async () => {
       const lockTtlMs = 900
-      let fired = 0
-      for (let endAtStep = 1; ; endAtStep += 1) {
-        const { ca, instructions } = await scenario(engine, { lockTtlMs, endAtStep, signal: 'SIGSTOP' })
+      const fired = await sweep(3, async (endAtStep) => {
+        const { ca, instructions } = await scenario(engine, {
+          lockTtlMs,
+          endAtStep,
+          steps: 'writes',
+          signal: 'SIGSTOP',
+        })
         const label = `stopped at step ${String(endAtStep)}`
         const sleeper = run(instructions)
         let over = false
@@ -211,9 +215,8 @@ describeWith(['redis-server', 'postgres'], 'replicas on one store', () => {
         if (over) {
           expect(sleeper.said.at(-1), sleeper.stderr()).toMatchObject({ status: 'renewed' })
           await ca.close()
-          break
+          return false
         }
-        fired += 1
         const stoppedAt = performance.now()
         const next = run({ ...instructions, node: 'two', endAtStep: 0, renewAgain: true })
         expect(await next.ended, `${label}: ${next.stderr()}`).toEqual({ code: 0, signal: null })
@@ -238,12 +241,35 @@ describeWith(['redis-server', 'postgres'], 'replicas on one store', () => {
         const own = (await journalOf(instructions)).filter(({ node, target }) => node === 'one' && target === 'node')
         expect(own.at(-1)?.fingerprint, label).toBe(newest)
         await ca.close()
-      }
-      expect(fired).toBeGreaterThan(20)
-      console.log(`${engine}: stopped at ${String(fired)} steps for three times ${String(lockTtlMs)} ms`)
+        return true
+      })
+      expect(fired).toBeGreaterThan(5)
+      console.log(`${engine}: stopped before ${String(fired)} writes for three times ${String(lockTtlMs)} ms`)
     })
   })
 })
+
+/**
+ * At step 1, 2, ... until a step is not reached any more; a few at once, because most of the time is waiting (for a minute
+ * where the ACME account was locked), and each of them has a CA and a place in the store of its own. `at` tells whether the
+ * step was reached.
+ *
+ * @returns how many were
+ */
+async function sweep(atOnce: number, at: (step: number) => Promise<boolean>): Promise<number> {
+  let next = 1
+  let fired = 0
+  let ended = false
+  const takeSteps = async (): Promise<void> => {
+    while (!ended) {
+      const reached = await at(next++)
+      if (reached) fired += 1
+      else ended = true
+    }
+  }
+  await Promise.all(Array.from({ length: atOnce }, takeSteps))
+  return fired
+}
 
 /** Real processes: what they say is waited for, and what they said is shown when it does not come. */
 async function waitFor(condition: () => boolean, replicas: readonly Replica[]): Promise<void> {

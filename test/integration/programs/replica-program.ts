@@ -41,6 +41,8 @@ export interface ReplicaInstructions {
    */
   readonly mode: 'start' | 'passes'
   readonly renewAgain?: boolean | undefined
+  /** Writes: only before what is stored or deployed, which is what a process that was stopped does when it goes on. */
+  readonly steps: 'all' | 'writes'
   /** 0: never. */
   readonly endAtStep: number
   readonly signal: 'SIGKILL' | 'SIGSTOP'
@@ -56,10 +58,14 @@ function step(): void {
   if (steps === instructions.endAtStep) process.kill(process.pid, instructions.signal)
 }
 
+const everyStep = (): void => {
+  if (instructions.steps === 'all') step()
+}
+
 async function around<T>(act: () => Promise<T>): Promise<T> {
   step()
   const result = await act()
-  step()
+  everyStep()
   return result
 }
 
@@ -144,7 +150,7 @@ const scheduler = new RenewalScheduler({
           ca: instructions.caPem,
           solvers: [webrootSolver({ directory: instructions.webroot })],
           preflight: { httpPort: instructions.httpPort, resolve: () => Promise.resolve(['127.0.0.1']) },
-          observe: step,
+          observe: everyStep,
         }),
       ],
       key: instructions.key,

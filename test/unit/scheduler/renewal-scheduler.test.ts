@@ -976,6 +976,26 @@ describe('the running scheduler', () => {
       await scheduler.stop()
     })
 
+    it('leaves its places to other certificates, however often one changes that is worked on', async () => {
+      let goOn = (): void => undefined
+      const other = recordingDeployer('other')
+      deployer.onDeploy = () =>
+        new Promise((resolve) => {
+          goOn = resolve
+        })
+      const scheduler = schedulerFor([certificate()], { store: watchedStore(), concurrency: 2 })
+      scheduler.start()
+      await settle(() => deployer.calls === 1)
+      for (let change = 0; change < 5; change += 1) {
+        tell(storeKey('certificates', 'www'))
+        await clock.advance(1_000)
+      }
+      scheduler.add(certificate({ name: 'second', deployers: [other] }))
+      await settle(() => other.history.length === 1)
+      goOn()
+      await scheduler.stop()
+    })
+
     it('watches again after a watch that failed, and is stopped while it waits for that', async () => {
       failures = 2
       const scheduler = schedulerFor([certificate()], { store: watchedStore() })
@@ -1147,5 +1167,39 @@ describe('construction', () => {
     mutable.identifiers.push('b.example')
     await scheduler.reconcile()
     expect(issuer.requests[0]?.identifiers).toEqual([{ type: 'dns', value: 'a.example' }])
+  })
+})
+
+describe('telling about many certificates', () => {
+  it.each(['plan', 'status'] as const)('%s reads a few at once, and stops when the store is away', async (what) => {
+    let reading = 0
+    let most = 0
+    let reads = 0
+    let away = false
+    const slow: CertStore = {
+      ...memoryStore(),
+      get: async () => {
+        reads += 1
+        reading += 1
+        most = Math.max(most, reading)
+        await new Promise((resolve) => setImmediate(resolve))
+        reading -= 1
+        if (away) throw new StoreError({ code: 'ERR_STORE_UNAVAILABLE', message: 'away', store: 'memory' })
+        return undefined
+      },
+    }
+    const names = Array.from({ length: 500 }, (_, index) => `name-${String(index)}`)
+    const scheduler = schedulerFor(
+      names.map((name) => certificate({ name })),
+      { store: slow },
+    )
+    expect(await scheduler[what]()).toHaveLength(500)
+    expect(most).toBeGreaterThan(2)
+    expect(most).toBeLessThanOrEqual(64)
+    away = true
+    reads = 0
+    await expect(scheduler[what]()).rejects.toMatchObject({ code: 'ERR_STORE_UNAVAILABLE' })
+    for (let turns = 0; turns < 100; turns += 1) await new Promise((resolve) => setImmediate(resolve))
+    expect(reads).toBeLessThanOrEqual(64)
   })
 })

@@ -107,6 +107,30 @@ describe('a holder', () => {
     await lock.release()
   })
 
+  it('goes on when the reply to a renewal was lost that was carried out, and can be released after one', async () => {
+    const cell = new TestCell()
+    const holder = participant(cell)
+    let lost = 1
+    const write = cell.write.bind(cell)
+    cell.write = async (value, ifRevision) => {
+      const revision = await write(value, ifRevision)
+      if (cell.writes > 1 && lost > 0) {
+        lost -= 1
+        throw new Error('the connection broke')
+      }
+      return revision
+    }
+    const lock = await taken(holder)
+    await holder.clock.advance(5 * ttlMs)
+    expect(lost).toBe(0)
+    expect(lock.signal.aborted).toBe(false)
+    lost = 1
+    await holder.clock.advance(ttlMs / 3)
+    expect(lost).toBe(0)
+    await lock.release()
+    expect(await participant(cell).take(), 'the lock was not released').toBeDefined()
+  })
+
   it('counts from the beginning of a renewal: that is when others may have seen it last', async () => {
     const cell = new TestCell()
     const holder = participant(cell)

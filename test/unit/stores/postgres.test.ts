@@ -139,7 +139,7 @@ describe('what goes wrong', () => {
   })
 
   it('is told for a pool that decodes bytes, for an entry of another revision, and for what is too large', async () => {
-    const { pool } = scripted({ query: () => [{ revision: 'x', entry: '\\x00' }] })
+    const { pool } = scripted({ query: () => [{ key, revision: 'x', entry: '\\x00' }] })
     await expect(postgresStore({ pool }).get(key, operationContext())).rejects.toThrow(/does not hand out bytea/)
     const put = (name: string, value: Uint8Array) =>
       postgresStore({ pool }).put(`certificates/${name}`, value, operationContext())

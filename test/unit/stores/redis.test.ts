@@ -1,3 +1,4 @@
+import { EventEmitter } from 'node:events'
 import { describe, expect, it } from 'vitest'
 import { redisStore, type RedisArgument, type RedisClient } from '../../../src/stores/redis.js'
 import { fakeClock } from '../../../src/testing/fake-clock.js'
@@ -82,7 +83,7 @@ describe('what goes wrong', () => {
   it('does not last: a server that never answers is given up, and the next operation works', async () => {
     const clock = fakeClock()
     let hangs = true
-    const { client } = scripted(() => (hangs ? new Promise(() => undefined) : null))
+    const { client } = scripted(() => (hangs ? new Promise(() => undefined) : [null]))
     const store = redisStore({ client, timeoutMs: 1_000 })
     const reading = store.get(key, operationContext({ clock }))
     const refused = expect(reading).rejects.toMatchObject({
@@ -112,7 +113,7 @@ describe('what goes wrong', () => {
   })
 
   it('is told for a client that decodes bytes', async () => {
-    const { client } = scripted(() => 'text')
+    const { client } = scripted(() => ['text'])
     await expect(redisStore({ client }).get(key, operationContext())).rejects.toThrow(/does not hand out bytes/)
   })
 })
@@ -121,7 +122,7 @@ describe('a server that evicts keys', () => {
   const store = (info: string, logger = recordingLogger()) => {
     const client: RedisClient = {
       callBuffer: async (command) => {
-        if (command !== 'INFO') return null
+        if (command !== 'INFO') return [null]
         if (info.startsWith('NOPERM')) throw new Error(info)
         return Buffer.from(info)
       },
@@ -190,15 +191,15 @@ describe('the makes of clients', () => {
     const calls: unknown[][] = []
     const record = (...args: unknown[]): Promise<unknown> => {
       calls.push(args)
-      return Promise.resolve(null)
+      return Promise.resolve([null])
     }
     const read = (client: unknown) => redisStore({ client: client as RedisClient }).get(key, operationContext())
     await read({ sendCommand: record, masters: [] })
     await read({ sendCommand: record, getMasterNode: () => undefined })
     await read({ sendCommand: record })
     await read({ sendCommand: record, callBuffer: record })
-    const gets = calls.filter((args) => JSON.stringify(args).includes('HGET'))
-    const command = ['HGET', '{evercert}:entries', key]
+    const gets = calls.filter((args) => JSON.stringify(args).includes('HMGET'))
+    const command = ['HMGET', '{evercert}:entries', key]
     const options = expect.objectContaining({ typeMapping: { 36: Buffer } }) as object
     expect(gets).toEqual([
       ['{evercert}:entries', false, command, options],
@@ -206,5 +207,40 @@ describe('the makes of clients', () => {
       [command, options],
       command,
     ])
+  })
+})
+
+describe('a watch', () => {
+  it.each(['redis', 'ioredis'])('that cannot begin in time leaves nothing behind at the client of %s', async (make) => {
+    const clock = fakeClock()
+    const subscriber = new EventEmitter()
+    const messages = new Set<unknown>()
+    let subscribed = (): void => undefined
+    Object.assign(subscriber, {
+      ...(make === 'ioredis' && { callBuffer: () => undefined }),
+      // Not connected: kept for later.
+      subscribe: (_: string, listener: unknown) =>
+        new Promise<void>((resolve) => {
+          subscribed = () => {
+            if (make === 'redis') messages.add(listener)
+            resolve()
+          }
+        }),
+      unsubscribe: (_: string, listener: unknown) => {
+        messages.delete(listener)
+        return Promise.resolve()
+      },
+    })
+    const { client } = scripted(() => [null])
+    const store = redisStore({ client, subscriber: subscriber as never, timeoutMs: 1_000 })
+    const watching = store.watch!('certificates/', () => undefined, operationContext({ clock }))
+    const refused = expect(watching).rejects.toMatchObject({ code: 'ERR_STORE_UNAVAILABLE' })
+    await clock.advance(1_000)
+    await refused
+    expect(subscriber.eventNames()).toEqual([])
+    subscribed()
+    await clock.advance(0)
+    expect(subscriber.eventNames()).toEqual([])
+    expect(messages.size).toBe(0)
   })
 })

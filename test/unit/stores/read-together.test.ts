@@ -1,0 +1,62 @@
+import { describe, expect, it } from 'vitest'
+import { readTogether } from '../../../src/stores/read-together.js'
+
+const turn = () => new Promise((resolve) => setImmediate(resolve))
+
+/** A server that knows every key, and answers when it is told to. */
+function scripted(answer: (keys: readonly string[]) => Promise<readonly string[]> = (keys) => Promise.resolve(keys)) {
+  const requests: { keys: readonly string[]; signal: AbortSignal }[] = []
+  const read = readTogether(async (keys, signal) => {
+    requests.push({ keys, signal })
+    return answer(keys)
+  })
+  return { read, requests }
+}
+
+describe('readTogether', () => {
+  const signal = new AbortController().signal
+
+  it('sends what is asked for in one turn as one request, and answers each with its own', async () => {
+    const { read, requests } = scripted()
+    expect(await Promise.all(['a', 'b', 'a'].map((key) => read(key, signal)))).toEqual(['a', 'b', 'a'])
+    expect(await read('c', signal)).toBe('c')
+    expect(requests.map(({ keys }) => keys)).toEqual([['a', 'b', 'a'], ['c']])
+  })
+
+  it('sends no request of more than 64 keys', async () => {
+    const { read, requests } = scripted()
+    const keys = Array.from({ length: 150 }, (_, index) => String(index))
+    expect(await Promise.all(keys.map((key) => read(key, signal)))).toEqual(keys)
+    expect(requests.map(({ keys }) => keys.length)).toEqual([64, 64, 22])
+  })
+
+  it('tells a failure to all that were read together, and goes on', async () => {
+    let fails = true
+    const { read } = scripted((keys) => (fails ? Promise.reject(new Error('away')) : Promise.resolve(keys)))
+    const outcomes = await Promise.allSettled([read('a', signal), read('b', signal)])
+    expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected'])
+    fails = false
+    expect(await read('a', signal)).toBe('a')
+  })
+
+  it('gives a request up when nobody waits for it any more, and not before', async () => {
+    const { read, requests } = scripted(() => new Promise(() => undefined))
+    const [one, other] = [new AbortController(), new AbortController()]
+    for (const { signal } of [one, other]) void read('a', signal)
+    await turn()
+    one.abort()
+    expect(requests[0]?.signal.aborted).toBe(false)
+    other.abort()
+    expect(requests[0]?.signal.aborted).toBe(true)
+  })
+
+  it('does not ask for what is not waited for when its turn comes', async () => {
+    const { read, requests } = scripted()
+    const gone = new AbortController()
+    void read('a', gone.signal)
+    const staying = read('b', signal)
+    gone.abort()
+    await staying
+    expect(requests.map(({ keys }) => keys)).toEqual([['b']])
+  })
+})
