@@ -209,6 +209,16 @@ describeWithNamespaces('a fleet of balancers', (name) => {
     it('redirects everything else to https, and only well-formed tokens make peers be asked', async () => {
       const [one] = fleet.balancers
       const { ipv4, ipv6 } = one.namespace
+      // The last question of the orders before may still be on its way.
+      let before = -1
+      await vi.waitUntil(
+        () => {
+          const quiet = asked.length === before
+          before = asked.length
+          return quiet
+        },
+        { interval: 250, timeout: 10_000 },
+      )
       asked = []
       for (const address of [ipv4, ipv6]) {
         const seen = await ask(address, '/shop?item=7')
