@@ -113,7 +113,19 @@ describeWith(['redis-server'], 'redisStore and its server', () => {
       const user = `user-${make}`
       await server.command(
         ...['ACL', 'SETUSER', user, 'on', '>password', '~{acl}:*', '&{acl}:*', '-@all', '+@connection'],
-        ...['+hget', '+hset', '+hdel', '+zadd', '+zrem', '+zrangebylex', '+eval', '+evalsha', '+publish', '+subscribe'],
+        ...[
+          '+hget',
+          '+hmget',
+          '+hset',
+          '+hdel',
+          '+zadd',
+          '+zrem',
+          '+zrangebylex',
+          '+eval',
+          '+evalsha',
+          '+publish',
+          '+subscribe',
+        ],
         ...['+unsubscribe', '+info', '+wait'],
       )
       const { client, close } = await open()
