@@ -103,7 +103,10 @@ describeWith(['pebble', 'pebble-challtestsrv', 'nginx', 'haproxy'], 'from order 
     const load = startHandshakeLoad({ port: tlsPort, servername: name, perSecond: 80 })
     for (let renewal = 0; renewal < 20; renewal += 1) {
       const outcome = await running.renew('www', { force: true })
-      expect(outcome, String(renewal)).toMatchObject({ status: 'renewed', endpoints: [{ status: 'served' }] })
+      expect(
+        outcome,
+        `${String(renewal)}: ${JSON.stringify(outcome.deployments)} ${String(outcome.error)}`,
+      ).toMatchObject({ status: 'renewed', endpoints: [{ status: 'served' }] })
     }
     const { handshakes, failures, fingerprints, perSecond } = await load.stop()
     expect(failures).toEqual([])

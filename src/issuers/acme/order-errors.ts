@@ -67,10 +67,14 @@ export function isGone(error: unknown): boolean {
   return isProblem(error, 'malformed', 'unauthorized') || [404, 410].includes(statusOf(error))
 }
 
-/** Any failed check of the predecessor makes a CA refuse the whole order. */
+/**
+ * Any failed check of the predecessor makes a CA refuse the whole order; Pebble does not find one serial in 256, and calls that
+ * an internal error, every time.
+ */
 export function refusesReplaces(error: unknown): boolean {
   return (
-    isProblem(error, 'alreadyReplaced', 'malformed', 'unauthorized', 'conflict') || [404, 409].includes(statusOf(error))
+    isProblem(error, 'alreadyReplaced', 'malformed', 'unauthorized', 'conflict', 'serverInternal') ||
+    [404, 409].includes(statusOf(error))
   )
 }
 

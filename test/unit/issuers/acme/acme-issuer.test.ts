@@ -874,6 +874,16 @@ describe('refusals', () => {
     },
   )
 
+  it('of a predecessor that the CA cannot find, each time it is asked, lead to one order without it', async () => {
+    await using world = await createWorld()
+    const action = { type: 'problem', problemType: 'serverInternal', status: 500 } as const
+    const faults = [1, 2].map((nth) => world.ca.faults.add({ match: { kind: 'newOrder', nth }, action }))
+    const request = await prepareRequest(['www.example.com'], { replaces: { value: 'abcd.ef' } })
+    world.check(await world.issuer().issue(request, world.context()), request)
+    expect(faults.map(({ fired }) => fired)).toEqual([1, 1])
+    expect(world.ca.orders).toHaveLength(1)
+  })
+
   it('of an order that is done already lead to its certificate', async () => {
     await using world = await createWorld()
     const fault = world.ca.faults.add({ match: { kind: 'finalize' }, action: { type: 'drop-after' } })
