@@ -9,8 +9,8 @@ import { systemClock, type Clock } from '../core/clock.js'
 import { boundLogger, silentLogger, type Logger } from '../core/logger.js'
 import { systemRandom, type Random } from '../core/random.js'
 import { CertError } from '../errors.js'
+import { boundedMap } from '../internal/bounded-map.js'
 import { allowManyListeners, withDeadline } from '../internal/deadline.js'
-import { mapConcurrently } from '../internal/map-concurrently.js'
 import {
   assertArray,
   assertDuration,
@@ -310,9 +310,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
   /** What would be renewed, when and why. Places no order and writes nothing. Deployments are in `status()`. */
   async plan(options: RunOptions = {}): Promise<readonly PlannedAction[]> {
     const signal = options.signal ?? new AbortController().signal
-    return mapConcurrently([...this.#managed.values()], readsAtOnce, ({ spec }) =>
-      planCertificate(spec, this.#environment, signal),
-    )
+    return this.#tellOfAll(signal, ({ spec }) => planCertificate(spec, this.#environment, signal))
   }
 
   /**
@@ -322,7 +320,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
    */
   async status(options: RunOptions = {}): Promise<readonly CertificateStatus[]> {
     const signal = options.signal ?? new AbortController().signal
-    return mapConcurrently([...this.#managed.values()], readsAtOnce, ({ spec, failedPasses }) => {
+    return this.#tellOfAll(signal, ({ spec, failedPasses }) => {
       const nextRunAt = this.#run === undefined ? undefined : this.#queue.get(spec.name)
       return certificateStatus(spec, this.#environment, signal, { nextRunAt, lastPassFailed: failedPasses > 0 })
     })
@@ -355,6 +353,15 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
       const at = `certificates[${JSON.stringify(spec.name)}].deployers`
       throw new TypeError(`"${at}" option: ${taken.name} belongs to certificate ${JSON.stringify(other.name)} already`)
     }
+  }
+
+  /** The event loop has its turn between certificates, also when a store in memory never waits. */
+  #tellOfAll<Told>(signal: AbortSignal, tell: (managed: Managed) => Promise<Told>): Promise<Told[]> {
+    return boundedMap([...this.#managed.values()], readsAtOnce, signal, async (managed) => {
+      const told = await tell(managed)
+      await new Promise((resolve) => setImmediate(resolve))
+      return told
+    })
   }
 
   #now(): number {

@@ -6,12 +6,12 @@
  */
 import { identifierKey, type Identifier } from '../../core/identifier.js'
 import { AuthorizationFailedError, type FailedAuthorization } from '../../errors.js'
+import { boundedMap } from '../../internal/bounded-map.js'
 import { withDeadline } from '../../internal/deadline.js'
 import type { AnyChallengeSolver } from '../../solvers/challenge-solver.js'
 import { selectSolver } from '../../solvers/select-solver.js'
 import type { IssuerContext } from '../issuer.js'
 import type { AcmeReply } from './acme-transport.js'
-import { boundedMap } from './bounded-map.js'
 import type { OrderCalls } from './order-calls.js'
 import { DeadEnd, foreignNames, invalidOrder, isLost } from './order-errors.js'
 import type { PresentedChallenge } from './order-journal.js'

@@ -5,10 +5,10 @@
  */
 import type { OperationContext } from '../../core/context.js'
 import { CertError, ChallengeError } from '../../errors.js'
+import { boundedMap } from '../../internal/bounded-map.js'
 import { withDeadline } from '../../internal/deadline.js'
 import type { AnyChallengeSolver, Challenge, ChallengeSolver } from '../../solvers/challenge-solver.js'
 import type { IssuerContext } from '../issuer.js'
-import { boundedMap } from './bounded-map.js'
 import { buildChallenge } from './challenge.js'
 import type { OrderJournal, PresentedChallenge } from './order-journal.js'
 

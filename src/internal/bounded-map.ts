@@ -13,7 +13,7 @@ export async function boundedMap<Item, Result>(
   limit: number,
   signal: AbortSignal,
   run: (item: Item) => Promise<Result>,
-): Promise<readonly Result[]> {
+): Promise<Result[]> {
   const results: Result[] = []
   const failures: { readonly error: unknown }[] = []
   const queue = items.entries()
