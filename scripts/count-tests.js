@@ -1,5 +1,6 @@
 /**
- * Sums vitest's JSON reports up in one last line, "N passed, N failed", for machines that read it.
+ * Names what failed in vitest's JSON reports, with the head of each message, then sums the reports up in one last line,
+ * "N passed, N failed", for machines that read it.
  *
  *     node scripts/count-tests.js main.json again.json ...
  *
@@ -11,13 +12,26 @@ import { readFileSync } from 'node:fs'
 /**
  * @typedef {object} Report
  * @property {number} numPassedTests
- * @property {{ status: string, assertionResults: { status: string }[] }[]} testResults
+ * @property {{ name: string, status: string, message: string, assertionResults: Result[] }[]} testResults
+ *
+ * @typedef {object} Result
+ * @property {string} status
+ * @property {string} fullName
+ * @property {string[]} failureMessages
  */
+
+/** Enough of a message for its first frames, few enough that a run with many failures is still read from its end. */
+const MESSAGE_LINES = 12
 
 const reports = process.argv.slice(2).map(read)
 const passed = reports[0]?.numPassedTests ?? 0
-const failed = reports.reduce((sum, report) => sum + failuresIn(report), 0)
+const failures = reports.flatMap(failuresIn)
+const failed = failures.length
 
+for (const { title, message } of failures) {
+  console.log(`failed: ${title}`)
+  for (const line of message.split('\n').slice(0, MESSAGE_LINES)) console.log(`    ${line}`)
+}
 console.log(`${passed} passed, ${failed} failed`)
 process.exitCode = failed === 0 && passed > 0 ? 0 : 1
 
@@ -33,11 +47,18 @@ function read(path) {
   }
 }
 
-/** @param {Report | undefined} report */
+/**
+ * @param {Report | undefined} report
+ * @returns {{ title: string, message: string }[]}
+ */
 function failuresIn(report) {
-  if (report === undefined) return 1
-  return report.testResults.reduce((sum, { status, assertionResults }) => {
-    const tests = assertionResults.filter((test) => test.status === 'failed').length
-    return sum + (status === 'failed' ? Math.max(tests, 1) : tests)
-  }, 0)
+  if (report === undefined) return [{ title: 'a run that left no report', message: '' }]
+  return report.testResults.flatMap(({ name, status, message, assertionResults }) => {
+    const failed = assertionResults.filter((test) => test.status === 'failed')
+    if (failed.length === 0) return status === 'failed' ? [{ title: name, message }] : []
+    return failed.map((test) => ({
+      title: `${name} > ${test.fullName}`,
+      message: test.failureMessages.join('\n'),
+    }))
+  })
 }
