@@ -49,7 +49,8 @@ export interface RedisStoreOptions {
   readonly client: RedisClient
   /**
    * A second connected client (`client.duplicate()`) on which the store listens for changes, so that replicas notice at once
-   * what another one stored. Used for nothing else.
+   * what another one stored. Used for nothing else. In a fail-over the sentinel client of node-redis may lose its
+   * subscription (seen with 6.3): changes are then noticed as without a second client.
    *
    * @defaultValue none: changes are noticed when the scheduler looks the next time
    */
@@ -63,7 +64,8 @@ export interface RedisStoreOptions {
   readonly prefix?: string | undefined
   /**
    * Resolves writes only after so many replicas have received them (`WAIT`). That makes it unlikely, not impossible, that a
-   * fail-over loses them. Holds up other commands on the same connection meanwhile.
+   * fail-over loses them. Holds up other commands on the same connection meanwhile. Not with a cluster client of `ioredis`,
+   * which sends `WAIT` to any node.
    *
    * @defaultValue 0
    */
@@ -130,6 +132,11 @@ export function redisStore(options: RedisStoreOptions): CertStore {
     throw new TypeError('"prefix" option must consist of letters, digits, ".", "_", ":" and "-"')
   }
   assertNumber(waitForReplicas, 'waitForReplicas', { min: 0, max: 100, integer: true })
+  if (waitForReplicas > 0 && 'isCluster' in client && client.isCluster === true) {
+    throw new TypeError(
+      '"waitForReplicas" option cannot be used with a cluster client of ioredis; use node-redis there',
+    )
+  }
   assertDuration(timeoutMs, 'timeoutMs')
   const place = (part: string): string => `{${prefix}}:${part}`
   const entries = { hash: place('entries'), index: place('keys'), channel: place('changes') }
