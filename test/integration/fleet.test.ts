@@ -217,7 +217,7 @@ describeWithNamespaces('a fleet of balancers', (name) => {
           before = asked.length
           return quiet
         },
-        { interval: 250, timeout: 10_000 },
+        { interval: 250, timeout: 60_000 },
       )
       asked = []
       for (const address of [ipv4, ipv6]) {
@@ -250,7 +250,7 @@ describeWithNamespaces('a fleet of balancers', (name) => {
       expect(asked).toEqual([])
       // What is seen of a well-formed one: that there was a question, and nothing of it.
       expect((await ask(ipv4, `${challengePath}well-formed-token`)).status).toBe(404)
-      await vi.waitUntil(() => asked.length > 0, { timeout: 5_000 })
+      await vi.waitUntil(() => asked.length > 0, { timeout: 60_000 })
       for (const { method, url, rawHeaders } of asked) {
         expect([method, url]).toEqual(['GET', '/open-challenges'])
         expect(rawHeaders.join(' ')).not.toMatch(/well-formed|fleet\.example/)

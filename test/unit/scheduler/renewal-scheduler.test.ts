@@ -367,10 +367,10 @@ describe('failures of an issuer', () => {
     issuer.onIssue = () => new Promise(() => undefined)
     const scheduler = schedulerFor([certificate()], { issuanceTimeoutMs: hour })
     const pass = scheduler.reconcile()
-    await vi.waitUntil(() => issuer.requests.length === 1)
+    await vi.waitUntil(() => issuer.requests.length === 1, { timeout: 50_000 })
     await clock.advance(hour)
     // It may still clean up; then it is left alone.
-    await vi.waitUntil(() => clock.sleeping > 0)
+    await vi.waitUntil(() => clock.sleeping > 0, { timeout: 50_000 })
     await clock.advance(minute)
     expect((await pass).outcomes).toMatchObject([{ status: 'failed', error: { code: 'ERR_PLUGIN_FAILED' } }])
   })
@@ -488,11 +488,11 @@ describe('a clock that was wrong', () => {
     }
     const scheduler = schedulerFor()
     scheduler.start()
-    await vi.waitUntil(() => eventsOf('issuance-failed').length === 1 && clock.sleeping > 0)
+    await vi.waitUntil(() => eventsOf('issuance-failed').length === 1 && clock.sleeping > 0, { timeout: 50_000 })
     await clock.setTime(clock.now() - 300 * day)
     issuer = await scriptedIssuer({ clock })
     await clock.advance(minute)
-    await vi.waitUntil(() => eventsOf('issuance-failed').length === 2)
+    await vi.waitUntil(() => eventsOf('issuance-failed').length === 2, { timeout: 50_000 })
     await scheduler.stop()
   })
 })
@@ -538,7 +538,7 @@ describe('what plug-ins get wrong', () => {
       })
     const controller = new AbortController()
     const pass = schedulerFor().reconcile({ signal: controller.signal })
-    await vi.waitUntil(() => issuer.requests.length === 1)
+    await vi.waitUntil(() => issuer.requests.length === 1, { timeout: 50_000 })
     controller.abort(new Error('enough'))
     await expect(pass).rejects.toThrow('enough')
     expect(cleaned).toBe(true)
@@ -788,7 +788,7 @@ describe('the store', () => {
     }
     const scheduler = schedulerFor([certificate()], { store: slow, concurrency: 1 })
     const pass = scheduler.reconcile()
-    await vi.waitUntil(() => clock.sleeping > 0)
+    await vi.waitUntil(() => clock.sleeping > 0, { timeout: 50_000 })
     await clock.advance(minute)
     expect((await pass).outcomes).toMatchObject([{ status: 'failed', error: { code: 'ERR_STORE_UNAVAILABLE' } }])
     hanging = false
@@ -833,7 +833,7 @@ describe('the store', () => {
 
 describe('the running scheduler', () => {
   const settle = async (condition: () => boolean): Promise<void> => {
-    await vi.waitUntil(condition, { interval: 1 })
+    await vi.waitUntil(condition, { interval: 1, timeout: 50_000 })
   }
 
   it('works by itself, stops at once, starts again, and keeps no sleeper', async () => {
