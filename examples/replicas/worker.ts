@@ -1,4 +1,5 @@
 /** One worker: an https server that takes part in keeping the certificate it serves. Run as many as you like on one store. */
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:https'
 import { RenewalScheduler } from 'evercert'
@@ -27,6 +28,8 @@ const { store, close } = await openStore(STORE, STORE_KEY)
 const responder = storeResponder({ store })
 const gateway = challengeGateway({ challenges: responder, httpsPort: Number(HTTPS_PORT) })
 const http = gateway.createServer().listen({ port: Number(HTTP_PORT), backlog: 4_096 })
+// Who cannot answer must not order.
+await once(http, 'listening')
 
 const https = createServer((_, response) => response.end(`hello from ${WORKER}\n`))
 

@@ -16,7 +16,7 @@ import { silentLogger } from '../../src/core/logger.js'
 import { storeResponder } from '../../src/solvers/store-responder.js'
 import { deployerContract, startTestCa } from '../../src/testing/index.js'
 import { startPostgres } from '../support/postgres.js'
-import { freePorts } from '../support/processes.js'
+import { freePorts, withFreePorts } from '../support/ports.js'
 import { startRedis } from '../support/redis.js'
 import { printed, runExample, runNode, type RunningExample } from '../support/run-example.js'
 import { describeWith } from '../support/servers.js'
@@ -91,8 +91,9 @@ async function persistentClient(port: number): Promise<{ ask(): Promise<string>;
   }
 }
 
-async function startService(place: string) {
-  const ports = await freePorts(6)
+/** A CA, an edge, and what workers are told. */
+async function prepareService(engine: keyof typeof engines, ports: readonly number[]) {
+  const place = await engines[engine]()
   const [http, https] = [ports.slice(0, 3), ports.slice(3)]
   const validationPort = await startBalancer(http)
   const ca = await startTestCa({ httpPort: validationPort })
@@ -128,19 +129,22 @@ async function startService(place: string) {
     for (const { authorized, authorizationError } of probes) expect(authorized, authorizationError).toBe(true)
     return new Set(probes.map(({ fingerprintSha256 }) => fingerprintSha256))
   }
-  return { ca, edge, http, https, settings, startWorker, served }
+  return { place, ca, edge, http, https, settings, startWorker, served }
 }
 
 describeWith(['redis-server', 'postgres'], 'examples/replicas', () => {
   it.each(['redis', 'postgres', 'file'] as const)(
     '%s: three workers place one order, and all follow a renewal, also the one that was killed before',
     async (engine) => {
-      const place = await engines[engine]()
-      const { ca, edge, http, https, startWorker, served } = await startService(place)
-      const workers = [0, 1, 2].map(startWorker)
-      await Promise.all(workers.map((worker) => printed(worker, 'listens'))).catch((error: unknown) => {
-        throw new Error(workers.map(({ output }) => output()).join('---\n'), { cause: error })
-      })
+      const { place, ca, edge, http, https, startWorker, served, workers } = await withFreePorts(
+        6,
+        async (...ports) => {
+          const service = await prepareService(engine, ports)
+          const started = [0, 1, 2].map(service.startWorker)
+          await Promise.all(started.map((worker) => printed(worker, 'listens')))
+          return { ...service, workers: started }
+        },
+      )
       const [first, ...others] = await served([0, 1, 2])
       expect(others).toEqual([])
       await vi.waitUntil(() => edge.fingerprintSha256 === first, { timeout: 30_000 })
@@ -220,10 +224,11 @@ describe('examples/replicas on one machine', () => {
   })
 
   it('main.ts runs as many workers as it is told, on one port, and ends with all of them', async () => {
-    const { ca, edge, settings, served } = await startService(await engines.file())
+    const { ca, edge, settings, served } = await prepareService('file', await freePorts(6))
     const running = runExample('replicas/main.ts', { ...settings(0), WORKERS: '2' })
     await printed(running, 'worker-1 listens')
     await printed(running, 'worker-2 listens')
+    await vi.waitUntil(() => edge.uploads > 0, { timeout: 30_000 })
     expect(await served([0])).toEqual(new Set([edge.fingerprintSha256]))
     expect([ca.orders.length, edge.uploads]).toEqual([1, 1])
     running.child.kill('SIGTERM')
