@@ -201,6 +201,10 @@ describeWith(['redis-server', 'postgres'], 'examples/replicas', () => {
       await vi.waitUntil(() => edge.fingerprintSha256 === second, { timeout: 30_000 })
       expect([ca.accounts.length, ca.orders.length, ca.certificates.length, edge.uploads]).toEqual([1, 2, 2, 2])
 
+      // By one of them, and for the others it was in place: nobody found out for itself.
+      const said = [...workers, replacement].flatMap(({ output }) => output().match(/\S+ (to|at) edge:/g) ?? [])
+      expect(said.sort()).toEqual([`${first!} to edge:`, `${second!} to edge:`].sort())
+
       for (const client of staying) client.socket.destroy()
       for (const worker of [workers[0]!, workers[1]!, replacement]) {
         worker.child.kill('SIGTERM')
