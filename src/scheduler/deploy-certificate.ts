@@ -143,7 +143,7 @@ async function deployAll(
   const now = environment.clock.now()
   const decided = deployers.map((deployer) => {
     const target = ledger.targets.get(deployer.name)
-    const isKnown = known.get(deployer.name) === fingerprintSha256
+    const isKnown = deployer.everyPass !== true && known.get(deployer.name) === fingerprintSha256
     return { deployer, target, decision: decideDeployment(target, fingerprintSha256, { now, known: isKnown }) }
   })
   // Here, and not where a deployer's failure is caught: a record that cannot be used is no fault of a target.

@@ -118,6 +118,25 @@ describe('one pass', () => {
     expect(issuer.requests).toHaveLength(1)
   })
 
+  it('looks in every pass, once a day at least, at a target that depends on more than the certificate', async () => {
+    const usual = recordingDeployer('usual')
+    const trusting: RecordingDeployer = Object.assign(recordingDeployer('trusting'), { everyPass: true })
+    await using scheduler = schedulerFor([certificate({ deployers: [usual, trusting] })])
+    scheduler.start()
+    await vi.waitFor(() => expect([usual.calls, trusting.calls]).toEqual([1, 1]))
+    // The roots have changed, say.
+    trusting.wipe()
+    await clock.advance(day)
+    await vi.waitFor(() => expect(trusting.history).toHaveLength(2))
+    expect(usual.calls).toBe(1)
+    expect(issuer.requests).toHaveLength(1)
+    expect(eventsOf('certificate-deployed').map((event) => event['deployer'])).toEqual([
+      'usual',
+      'trusting',
+      'trusting',
+    ])
+  })
+
   it('renews when the drawn instant comes, names what it replaces, and makes a new key', async () => {
     const scheduler = schedulerFor()
     const { nextRunAt } = await scheduler.reconcile()
