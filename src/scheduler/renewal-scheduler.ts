@@ -85,7 +85,7 @@ const longestWaitMs = 86_400_000
 /** A clock that steps back is noticed within this. */
 const longestIdleMs = 60_000
 /** Certificates read at once to tell about all of them: more would only queue up in a database's pool, and run out of time. */
-const readsAtOnce = 16
+const readsAtOnce = 32
 /** Two passes over one certificate are this far apart at least, whatever a plug-in says. */
 const shortestWaitMs = 100
 
@@ -156,7 +156,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     this.#slots = new Semaphore(concurrency)
     this.#concurrency = concurrency
     this.#environment = {
-      store: boundedStore(store),
+      store: boundedStore(store, clock),
       clock,
       random,
       logger: boundLogger(logger, {}),

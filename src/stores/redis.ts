@@ -22,10 +22,9 @@ import {
   type RedisClient,
   type RedisSubscriber,
 } from './redis-client.js'
-import { readTogether } from './read-together.js'
 import { redisFailure } from './redis-failure.js'
 import { changeScript, changeScriptId } from './redis-script.js'
-import { serverOperations } from './server-operation.js'
+import { serverOperations, serverReads } from './server-operation.js'
 import { storeLeases } from './store-leases.js'
 
 export type {
@@ -134,17 +133,18 @@ export function redisStore(options: RedisStoreOptions): CertStore {
   const place = (part: string): string => `{${prefix}}:${part}`
   const entries = { hash: place('entries'), index: place('keys'), channel: place('changes') }
   const leases = { hash: place('leases'), index: place('lease-names'), channel: '' }
-  const operation = serverOperations({
+  const server = {
     store: name,
     timeoutMs,
     clock,
     silence: 'look at the server and at the connection of the client',
     explain: redisFailure,
-  })
+  }
+  const operation = serverOperations(server)
   let checked = false
 
   /** Certificates must not vanish because somebody else needs memory. */
-  async function check(signal: AbortSignal, { logger }: OperationContext): Promise<void> {
+  async function check({ signal, logger }: OperationContext): Promise<void> {
     if (checked) return
     let info: string
     try {
@@ -175,7 +175,7 @@ export function redisStore(options: RedisStoreOptions): CertStore {
     run: (signal: AbortSignal) => Promise<Result>,
   ): Promise<Result> {
     return operation(action, key, context, async (signal) => {
-      await check(signal, context)
+      await check({ ...context, signal })
       return run(signal)
     })
   }
@@ -187,7 +187,10 @@ export function redisStore(options: RedisStoreOptions): CertStore {
     return keys.map((key, index) => entryOf(found[index], key))
   }
 
-  const readEntry = readTogether((keys, signal) => readAll(entries.hash, keys, signal))
+  const readEntry = serverReads(server, async (keys, context) => {
+    await check(context)
+    return readAll(entries.hash, keys, context.signal)
+  })
 
   /** Puts an entry, or removes it when there is none. */
   async function change(
@@ -274,18 +277,17 @@ export function redisStore(options: RedisStoreOptions): CertStore {
 
   return {
     name,
-    get: (key, context) =>
-      attempt('read', key, context, async (signal) => {
-        const entry = await readEntry(key, signal)
-        if (entry === undefined) return undefined
-        if (!('damage' in entry)) return { value: entry.value, revision: entry.revision }
-        const { damage, raw, revision } = entry
-        throw new StoreError({
-          code: 'ERR_STORE_CORRUPT',
-          message: `${name}: ${key} cannot be read: its field in ${entries.hash} ${damage}; restore it or remove it`,
-          ...{ store: name, key, damaged: raw && { value: raw, revision } },
-        })
-      }),
+    async get(key, context) {
+      const entry = await readEntry(key, context)
+      if (entry === undefined) return undefined
+      if (!('damage' in entry)) return { value: entry.value, revision: entry.revision }
+      const { damage, raw, revision } = entry
+      throw new StoreError({
+        code: 'ERR_STORE_CORRUPT',
+        message: `${name}: ${key} cannot be read: its field in ${entries.hash} ${damage}; restore it or remove it`,
+        ...{ store: name, key, damaged: raw && { value: raw, revision } },
+      })
+    },
     put(key, value, context, { ifRevision } = {}) {
       if (value.length + key.length > largestEntryBytes - 1024) {
         return Promise.reject(
