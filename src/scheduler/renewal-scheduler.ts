@@ -281,9 +281,10 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
    */
   async reconcile(options: RunOptions = {}): Promise<ReconcileReport> {
     const signal = options.signal ?? new AbortController().signal
-    const names = [...this.#managed.keys()]
-    const outcomes = await Promise.all(names.map((name) => this.#pass(name, { signal })))
-    signal.throwIfAborted()
+    // No more than can run: to begin a hundred thousand at once holds up the host for half a second.
+    const outcomes = await boundedMap([...this.#managed.keys()], this.#concurrency, signal, (name) =>
+      this.#pass(name, { signal }),
+    )
     const done = outcomes.filter((outcome) => outcome !== undefined)
     let next = this.#now() + longestWaitMs
     for (const { nextRunAt } of done) next = Math.min(next, nextRunAt.getTime())
@@ -402,7 +403,11 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
   }
 
   #lookAtAll(): void {
-    for (const name of this.#managed.keys()) this.#queue.set(name, this.#now())
+    const now = this.#now()
+    for (const name of this.#managed.keys()) {
+      // What is due already keeps its place: to move a hundred thousand names holds up the host.
+      if ((this.#queue.get(name) ?? Infinity) > now) this.#queue.set(name, now)
+    }
   }
 
   /** Waits until the first certificate is due, something changes, or the scheduler stops. */
