@@ -12,7 +12,15 @@ import { errorCode } from '../internal/atomic-file.js'
 import { assertDuration, assertMethod, assertOptions, assertText } from '../internal/options.js'
 import type { CertStore, PutOptions, Revision, StoreKey } from './cert-store.js'
 import { conflict } from './compare-revision.js'
-import { damaged, decodeEntry, encodeEntry, largestEntryBytes, newRevision, type Entry } from './entry-format.js'
+import {
+  damaged,
+  decodeEntry,
+  encodeEntry,
+  largestEntryBytes,
+  newRevision,
+  storedValue,
+  type Entry,
+} from './entry-format.js'
 import type { LeaseCell } from './lease.js'
 import type { PostgresListenerPool, PostgresPool } from './postgres-client.js'
 import { isTransient, postgresFailure } from './postgres-failure.js'
@@ -251,14 +259,7 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
     name,
     async get(key, context) {
       const entry = await readEntry(key, context)
-      if (entry === undefined) return undefined
-      if (!('damage' in entry)) return { value: entry.value, revision: entry.revision }
-      const { damage, raw, revision } = entry
-      throw new StoreError({
-        code: 'ERR_STORE_CORRUPT',
-        message: `${name}: ${key} cannot be read: its row in ${statements.name} ${damage}; restore it or remove it`,
-        ...{ store: name, key, damaged: raw && { value: raw, revision } },
-      })
+      return storedValue(entry, { store: name, key, holder: `its row in ${statements.name}` })
     },
     put(key, value, context, { ifRevision } = {}) {
       if (value.length + key.length > largestEntryBytes - 1024 || key.length > longestKey) {

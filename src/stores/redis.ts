@@ -13,7 +13,7 @@ import { coalesce } from '../internal/coalesce.js'
 import { assertDuration, assertNumber, assertOptions, assertText } from '../internal/options.js'
 import type { CertStore, PutOptions, Revision, StoreKey } from './cert-store.js'
 import { conflict } from './compare-revision.js'
-import { decodeEntry, encodeEntry, largestEntryBytes, newRevision, type Entry } from './entry-format.js'
+import { decodeEntry, encodeEntry, largestEntryBytes, newRevision, storedValue, type Entry } from './entry-format.js'
 import type { LeaseCell } from './lease.js'
 import {
   redisChannel,
@@ -279,14 +279,7 @@ export function redisStore(options: RedisStoreOptions): CertStore {
     name,
     async get(key, context) {
       const entry = await readEntry(key, context)
-      if (entry === undefined) return undefined
-      if (!('damage' in entry)) return { value: entry.value, revision: entry.revision }
-      const { damage, raw, revision } = entry
-      throw new StoreError({
-        code: 'ERR_STORE_CORRUPT',
-        message: `${name}: ${key} cannot be read: its field in ${entries.hash} ${damage}; restore it or remove it`,
-        ...{ store: name, key, damaged: raw && { value: raw, revision } },
-      })
+      return storedValue(entry, { store: name, key, holder: `its field in ${entries.hash}` })
     },
     put(key, value, context, { ifRevision } = {}) {
       if (value.length + key.length > largestEntryBytes - 1024) {
