@@ -151,8 +151,10 @@ async function deployAll(
   const results = await Promise.all(
     decided.map(({ deployer, target, decision }) => deployToTarget(deployer, target, decision, deployment)),
   )
-  // One write for all targets of the pass; nothing to write is the usual case.
-  await updateRecord(slot, spec.name, environment, context, (current) => mergeTargets(current, results))
+  // One write for all targets of the pass; nothing to write is the usual case, and then nothing is read again either.
+  if (mergeTargets(ledger, results) !== ledger) {
+    await updateRecord(slot, spec.name, environment, context, (current) => mergeTargets(current, results))
+  }
   for (const { deployer, target } of results) {
     if (target?.failure === undefined && target?.fingerprintSha256 === fingerprintSha256) {
       known.set(deployer.name, fingerprintSha256)

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import type { Clock } from '../../../src/core/clock.js'
 import { generatePrivateKey } from '../../../src/core/private-key.js'
 import { CertError, DeployError, RateLimitedError, StoreError, type CertErrorCode } from '../../../src/errors.js'
 import type { Deployer } from '../../../src/deployers/deployer.js'
@@ -1189,6 +1190,25 @@ describe('construction', () => {
   })
 })
 
+describe('a pass over many certificates', () => {
+  it('begins no more than can run: who asks for one of them meanwhile does not wait for all', async () => {
+    const looked: string[] = []
+    const watched: CertStore = {
+      ...store,
+      get: async (key, context) => {
+        if (key.startsWith('certificates/')) looked.push(key)
+        return store.get(key, context)
+      },
+    }
+    const many = ['a', 'b', 'c', 'd'].map((name) => certificate({ name, deployers: [] }))
+    await schedulerFor(many).reconcile()
+    const scheduler = schedulerFor(many, { store: watched, concurrency: 1 })
+    await Promise.all([scheduler.reconcile(), scheduler.renew('d')])
+    expect(looked.slice(0, 2)).toEqual(['certificates/a', 'certificates/d'])
+    expect(looked.slice(2)).toEqual(['certificates/b', 'certificates/c', 'certificates/d'])
+  })
+})
+
 describe('telling about many certificates', () => {
   it.each(['plan', 'status'] as const)('%s reads a few at once, and stops when the store is away', async (what) => {
     let reading = 0
@@ -1220,5 +1240,29 @@ describe('telling about many certificates', () => {
     await expect(scheduler[what]()).rejects.toMatchObject({ code: 'ERR_STORE_UNAVAILABLE' })
     for (let turns = 0; turns < 100; turns += 1) await new Promise((resolve) => setImmediate(resolve))
     expect(reads).toBeLessThanOrEqual(64)
+  })
+
+  it('plan waits for a store with few deadlines, which end with it', async () => {
+    const slow: CertStore = {
+      ...memoryStore(),
+      get: async () => {
+        for (let turns = 0; turns < 3; turns += 1) await new Promise((resolve) => setImmediate(resolve))
+        return undefined
+      },
+    }
+    let sleeps = 0
+    const counted: Clock = {
+      now: () => clock.now(),
+      sleep: (ms, options) => {
+        sleeps += 1
+        return clock.sleep(ms, options)
+      },
+    }
+    const many = Array.from({ length: 320 }, (_, index) => certificate({ name: `name-${String(index)}` }))
+    expect(await schedulerFor(many, { store: slow, clock: counted }).plan()).toHaveLength(320)
+    expect(sleeps).toBeGreaterThan(0)
+    expect(sleeps).toBeLessThanOrEqual(64)
+    for (let turns = 0; turns < 3; turns += 1) await new Promise((resolve) => setImmediate(resolve))
+    expect(clock.sleeping).toBe(0)
   })
 })
