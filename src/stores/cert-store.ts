@@ -63,6 +63,13 @@ export interface LockOptions {
 export interface CertStore {
   /** Appears in logs and errors: `file`. */
   readonly name: string
+  /**
+   * Reads asked for together that it answers best, 1 to 20,000. A scheduler asks for so many at once when it tells about all
+   * certificates: more is for stores which then read everything in one go.
+   *
+   * @defaultValue 64
+   */
+  readonly readsAtOnce?: number | undefined
   get(key: StoreKey, context: OperationContext): Promise<StoredValue | undefined>
   put(key: StoreKey, value: Uint8Array, context: OperationContext, options?: PutOptions): Promise<Revision>
   delete(key: StoreKey, context: OperationContext, options?: DeleteOptions): Promise<void>
