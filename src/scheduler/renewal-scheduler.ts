@@ -52,7 +52,12 @@ export interface RenewalSchedulerOptions {
   readonly issuanceTimeoutMs?: number | undefined
   /** Limit of one deployment to one target, milliseconds. @defaultValue 900_000 (15 minutes) */
   readonly deploymentTimeoutMs?: number | undefined
-  /** Life of a lease in a shared store, milliseconds. A dead holder is replaced after it. @defaultValue 60_000 (1 minute) */
+  /**
+   * Life of a lease in a shared store, milliseconds; the same for all replicas. A dead holder is replaced within it and 15
+   * seconds.
+   *
+   * @defaultValue 60_000 (1 minute)
+   */
   readonly lockTtlMs?: number | undefined
   /** Name of this replica: owner of the ledger of its `node` deployers. @defaultValue the host name */
   readonly node?: string | undefined

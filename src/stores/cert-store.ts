@@ -86,7 +86,10 @@ export interface CertStore {
 
 /** A lease that is held. Disposing of it releases it; a lease that was lost is left alone. */
 export interface StoreLock extends AsyncDisposable {
-  /** Aborts with a {@link StoreError} `ERR_STORE_LOCK_LOST` once the lease cannot be trusted any more. */
+  /**
+   * Aborts with a {@link StoreError} `ERR_STORE_LOCK_LOST` once the lease cannot be trusted any more. SHOULD look at the clock
+   * when it is asked, and not only abort by a timer.
+   */
   readonly signal: AbortSignal
   /** Grows with every holder of this name: a number in decimal. */
   readonly fencingToken: string
