@@ -287,7 +287,7 @@ describe('a watch', () => {
       operationContext({ clock, signal: abort.signal }),
     )
     const ended = expect(watching).rejects.toBe('stopped')
-    await vi.waitUntil(() => clock.sleeping > 0 && clients[0]?.statements.length === 1)
+    await vi.waitUntil(() => clock.sleeping > 0 && clients[0]?.statements.length === 1, { timeout: 50_000 })
     expect(clients[0]?.keepsProcess).toBe(false)
     await clock.advance(600_000)
     expect(clients[0]?.statements.slice(1)).toEqual(Array.from({ length: 10 }, () => 'SELECT 1'))
@@ -295,7 +295,7 @@ describe('a watch', () => {
 
     if (clients[0]) clients[0].answers = false
     await clock.advance(60_000 + 1_000 + 5_000)
-    await vi.waitUntil(() => told.length === 1)
+    await vi.waitUntil(() => told.length === 1, { timeout: 50_000 })
     expect(clients[0]?.released).toEqual([true])
     expect(clients).toHaveLength(2)
     abort.abort('stopped')
