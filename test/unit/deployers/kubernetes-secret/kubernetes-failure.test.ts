@@ -1,10 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import {
-  apiFailure,
-  readStatus,
-  withoutSecrets,
-} from '../../../../src/deployers/kubernetes-secret/kubernetes-failure.js'
+import { apiFailure } from '../../../../src/deployers/kubernetes-secret/kubernetes-failure.js'
 import type { HttpResponse } from '../../../../src/internal/http.js'
+import { readStatus, withoutSecrets } from '../../../../src/internal/kubernetes/api-status.js'
 
 const now = Date.parse('2026-01-01T00:00:00Z')
 const call = { deployer: 'k', action: 'write', namespace: 'web', secretName: 'www-tls' } as const
