@@ -10,7 +10,7 @@
  */
 import type { Clock } from '../core/clock.js'
 import type { Logger } from '../core/logger.js'
-import { recordCodec, type RecordFields } from '../core/record.js'
+import { recordCodec, type RecordCodec, type RecordFields } from '../core/record.js'
 import { CertError, StoreError } from '../errors.js'
 import type { Revision, StoredValue, StoreLock } from './cert-store.js'
 
@@ -45,14 +45,16 @@ export interface LeaseOptions {
   readonly isDead?: ((holder: string) => Promise<boolean>) | undefined
 }
 
-interface Lease {
+/** What the value says. */
+export interface Lease {
   readonly token: number
   readonly held: boolean
   readonly ttlMs: number
   readonly holder?: string | undefined
 }
 
-const leaseCodec = recordCodec<Lease>('lease', (fields: RecordFields) => ({
+/** The value of the cell. */
+export const leaseCodec: RecordCodec<Lease> = recordCodec<Lease>('lease', (fields: RecordFields) => ({
   token: fields.number('token'),
   held: fields.boolean('held'),
   ttlMs: fields.number('ttlMs'),

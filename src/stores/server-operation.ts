@@ -23,31 +23,35 @@ export interface ServerOperationsOptions {
   readonly explain: (error: Error) => string
 }
 
+/** Makes the error of an operation that failed. `reason` continues "cannot write certificates/www:". */
+export type TellUnavailable = (reason: string, cause?: unknown, retryAt?: Date) => StoreError
+
 /** Runs one operation; `action` and `key` are for its messages. */
 export type ServerOperation = <Result>(
   action: string,
   key: string,
   context: OperationContext,
-  run: (signal: AbortSignal) => Promise<Result>,
+  run: (signal: AbortSignal, unavailable: TellUnavailable) => Promise<Result>,
 ) => Promise<Result>
 
 /** Makes the one function through which a store talks to its server. */
 export function serverOperations(options: ServerOperationsOptions): ServerOperation {
   const { store, timeoutMs, clock, silence, explain } = options
   return async (action, key, context, run) => {
-    const unavailable = (reason: string, cause?: unknown): StoreError =>
+    const unavailable: TellUnavailable = (reason, cause, retryAt) =>
       new StoreError({
         code: 'ERR_STORE_UNAVAILABLE',
         message: `${store}: cannot ${action} ${key}: ${reason}`,
         store,
         key,
         cause,
+        retryAt,
       })
     const onTimeout = (): StoreError => unavailable(`no answer within ${String(timeoutMs)} ms; ${silence}`)
     try {
       return await withDeadline(
         { clock: clock ?? context.clock, signal: context.signal, ms: timeoutMs, onTimeout },
-        run,
+        (signal) => run(signal, unavailable),
       )
     } catch (error) {
       if (context.signal.aborted && error === context.signal.reason) throw error
