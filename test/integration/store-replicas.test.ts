@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url'
 import { build } from 'tsup'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { startTestCa, type TestCa } from '../../src/testing/test-ca/index.js'
+import { startKubeApiserver, type KubeApiserver } from '../support/kube-apiserver.js'
 import { startPostgres, type PostgresServer } from '../support/postgres.js'
 import { startRedis, type RedisServer } from '../support/redis.js'
 import { describeWith } from '../support/servers.js'
@@ -22,8 +23,8 @@ import type { ReplicaInstructions } from './programs/replica-program.js'
 
 /** Inside node_modules, so that the bundle finds its dependencies and git does not see it. */
 const bundles = fileURLToPath(new URL('../../node_modules/.cache/evercert-replica-program', import.meta.url))
-const engines = ['redis', 'ioredis', 'postgres', 'file'] as const
-const shared = ['redis', 'postgres'] as const
+const engines = ['redis', 'ioredis', 'postgres', 'kubernetes', 'file'] as const
+const shared = ['redis', 'postgres', 'kubernetes'] as const
 
 type Engine = (typeof engines)[number]
 
@@ -34,13 +35,14 @@ interface Replica {
   readonly ended: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>
 }
 
-describeWith(['redis-server', 'postgres'], 'replicas on one store', () => {
+describeWith(['redis-server', 'postgres', 'etcd', 'kube-apiserver'], 'replicas on one store', () => {
   let work: TemporaryDirectory
   let web: Server
   let webroot: string
   let httpPort: number
   let redis: RedisServer
   let postgres: PostgresServer
+  let kube: KubeApiserver
   let count = 0
   const started = new Set<ChildProcess>()
 
@@ -55,7 +57,7 @@ describeWith(['redis-server', 'postgres'], 'replicas on one store', () => {
     }).listen(0, '127.0.0.1')
     await once(web, 'listening')
     httpPort = (web.address() as AddressInfo).port
-    ;[redis, postgres] = await Promise.all([startRedis(), startPostgres()])
+    ;[redis, postgres, kube] = await Promise.all([startRedis(), startPostgres(), startKubeApiserver()])
     await build({
       entry: { program: fileURLToPath(new URL('programs/replica-program.ts', import.meta.url)) },
       outDir: bundles,
@@ -72,7 +74,7 @@ describeWith(['redis-server', 'postgres'], 'replicas on one store', () => {
   afterAll(async () => {
     for (const child of started) child.kill('SIGKILL')
     web.close()
-    await Promise.all([redis.stop(), postgres.stop()])
+    await Promise.all([redis.stop(), postgres.stop(), kube.stop()])
     await work.remove()
   })
 
@@ -105,6 +107,7 @@ describeWith(['redis-server', 'postgres'], 'replicas on one store', () => {
         engine,
         port: engine === 'postgres' ? postgres.port : redis.port,
         place: engine === 'file' ? join(work.path, name) : name,
+        kubeConfigFile: kube.adminKubeConfigPath,
         directoryUrl: ca.directoryUrl,
         caPem: ca.httpsCaPem,
         httpPort,

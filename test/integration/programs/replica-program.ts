@@ -16,15 +16,18 @@ import { RenewalScheduler } from '../../../src/scheduler/renewal-scheduler.js'
 import { webrootSolver } from '../../../src/solvers/webroot.js'
 import type { CertStore } from '../../../src/stores/cert-store.js'
 import { fileStore } from '../../../src/stores/file.js'
+import { kubernetesStore } from '../../../src/stores/kubernetes/index.js'
 import { postgresStore } from '../../../src/stores/postgres.js'
 import { redisStore } from '../../../src/stores/redis.js'
 
 export interface ReplicaInstructions {
-  readonly engine: 'redis' | 'ioredis' | 'postgres' | 'file'
+  readonly engine: 'redis' | 'ioredis' | 'postgres' | 'kubernetes' | 'file'
   /** Of the server. */
   readonly port: number
   /** Prefix, table or directory. */
   readonly place: string
+  /** For Kubernetes. */
+  readonly kubeConfigFile?: string | undefined
   readonly directoryUrl: string
   readonly caPem: string
   readonly httpPort: number
@@ -99,6 +102,11 @@ async function openStore(): Promise<{ store: CertStore; close: () => unknown }> 
     case 'postgres': {
       const pool = new pg.Pool({ host: '127.0.0.1', port, user: 'postgres', database: 'postgres' })
       return { store: postgresStore({ pool, listener: pool, table: place }), close: () => pool.end() }
+    }
+    case 'kubernetes': {
+      const { kubeConfigFile } = instructions
+      const prefix = place.replaceAll('_', '-')
+      return { store: kubernetesStore({ kubeConfigFile, namespace: 'default', prefix }), close: () => undefined }
     }
     case 'file':
       return { store: fileStore({ directory: place }), close: () => undefined }
