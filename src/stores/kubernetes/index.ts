@@ -87,8 +87,9 @@ const entryName = 'entry'
  * cluster encrypts them at rest or the store is wrapped by `encryptedStore`; whoever may read Secrets in the namespace reads
  * private keys.
  *
- * Meant for certificates, not for traffic: a renewal writes a few dozen times, and each held lock once in a third of its life.
- * An entry of more than 1 MiB does not fit into a Secret. An entry whose labels a person takes away is not listed any more until it is written again.
+ * Meant for certificates, not for traffic: a renewal takes a few dozen requests, and each lock that is held two in a third of
+ * its life. An entry of more than 1 MiB does not fit into a Secret. One whose labels a person takes away is not listed until
+ * it is written again. Leases stay where they are: their fencing tokens have to grow.
  *
  * Rejects with `ERR_STORE_UNAVAILABLE` when the API server is away, silent or overloaded (`retryAt` from its `Retry-After`),
  * or refuses (rights, namespace, quota, webhook, a Secret that was made immutable): the message says which. A write may have

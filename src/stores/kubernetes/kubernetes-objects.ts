@@ -5,7 +5,7 @@
  * @module
  */
 import type { Clock } from '../../core/clock.js'
-import { HttpError } from '../../errors.js'
+import { HttpError, StoreError } from '../../errors.js'
 import type { HttpResponse, HttpStream } from '../../internal/http.js'
 import { asObject, parseObject, resourceVersionOf, strings } from '../../internal/kubernetes/api-object.js'
 import { explainStatus, readStatus } from '../../internal/kubernetes/api-status.js'
@@ -218,7 +218,8 @@ export function kubernetesObjects(options: KubernetesObjectsOptions): Kubernetes
       try {
         asked = await ask(step, '', request, send)
       } catch (error) {
-        const { cause } = error as Error
+        // Whoever aborts may give any reason.
+        const cause = error instanceof StoreError ? error.cause : undefined
         if (cause instanceof HttpError && cause.code === 'ERR_HTTP_BODY' && limit > 1) return 'too long'
         throw error
       }
