@@ -210,6 +210,14 @@ export default defineConfig(
       '@typescript-eslint/no-misused-spread': 'off',
       '@typescript-eslint/no-redundant-type-constituents': 'off',
       '@typescript-eslint/no-unnecessary-type-parameters': 'off',
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector:
+            'CallExpression[callee.object.name="vi"][callee.property.name=/^wait(Until|For)$/]:not(:has(Property[key.name="timeout"]))',
+          message: 'Say how long; vitest waits for one second, which a loaded machine may need.',
+        },
+      ],
     },
   },
   {

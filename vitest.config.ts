@@ -8,16 +8,19 @@ const alias = Object.entries(subPaths).map(([specifier, source]) => ({
   replacement: fileURLToPath(new URL(source, import.meta.url)),
 }))
 
+// Ends a wait for what never comes. Nothing here measures speed: a loaded machine may take its time.
+const patience = { testTimeout: 120_000, hookTimeout: 120_000, expect: { poll: { timeout: 60_000 } } }
+
 export default defineConfig({
   test: {
     projects: [
       {
         resolve: { alias },
-        test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 15_000 },
+        test: { name: 'unit', include: ['test/unit/**/*.test.ts'], ...patience },
       },
       {
         resolve: { alias },
-        test: { name: 'contract', include: ['test/contract/**/*.test.ts'], testTimeout: 15_000 },
+        test: { name: 'contract', include: ['test/contract/**/*.test.ts'], ...patience },
       },
       {
         test: {
@@ -38,8 +41,7 @@ export default defineConfig({
           name: 'dist',
           include: ['test/dist/**/*.test.ts'],
           globalSetup: 'test/dist/pack.ts',
-          testTimeout: 120_000,
-          hookTimeout: 60_000,
+          ...patience,
           sequence: { groupOrder: 1 },
         },
       },
@@ -48,8 +50,7 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 60_000,
+          ...patience,
           // Servers, load and handshakes: one file at a time, so that none starves another on a small machine.
           fileParallelism: false,
           sequence: { groupOrder: 2 },

@@ -46,6 +46,13 @@ export interface Deployer {
    * @defaultValue false
    */
   readonly exclusive?: boolean | undefined
+  /**
+   * `true` when what it brings depends on more than the certificate, as on the roots to trust: `deploy` is then called in
+   * every pass, once a day at least, and resolves `unchanged` when there is nothing to do.
+   *
+   * @defaultValue false: not again once the certificate is in place
+   */
+  readonly everyPass?: boolean | undefined
   deploy(bundle: CertificateBundle, context: OperationContext): Promise<DeployResult>
   /** What is there now? Used to find drift, and to know what a placeholder would replace. */
   inspect?(bundle: CertificateBundle, context: OperationContext): Promise<DeploymentState>

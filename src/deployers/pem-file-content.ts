@@ -9,7 +9,7 @@ import { encodePem } from '../core/pem.js'
 import { assertFunction, assertOptions } from '../internal/options.js'
 import { assertExtraPem, holdsKey, pemPartNames, renderPem, type PemPart } from '../internal/pem-layout.js'
 
-/** Roots (PEM) to be written; asked for at each deployment and each look at the files. */
+/** Roots (PEM) to be written; asked for once a day at least, and written anew when they have changed. */
 export interface TrustBundlePart {
   readonly trustBundle: (context: OperationContext) => string | Promise<string>
 }

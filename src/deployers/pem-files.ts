@@ -112,6 +112,7 @@ export function pemFilesDeployer(options: PemFilesDeployerOptions): Deployer {
   const { target, layout, accepted, owner, afterwards, timeoutMs, name, files } = checkOptions(options)
   const owed = afterwards === undefined ? undefined : owedAction(target, 'afterwards', files)
   const place = layout.length === 1 ? singleFile() : directoryOfFiles()
+  const holdsTrust = layout.some(({ content }) => contentHoldsTrust(content))
 
   /** What readers can see. Pure reading. */
   async function stateOf(wanted: readonly WantedFile[]): Promise<DeploymentState> {
@@ -134,7 +135,7 @@ export function pemFilesDeployer(options: PemFilesDeployerOptions): Deployer {
         })),
       )
     const { clock, signal } = context
-    if (!layout.some(({ content }) => contentHoldsTrust(content))) return renderAll(signal)
+    if (!holdsTrust) return renderAll(signal)
     const onTimeout = (): Error => failed(`the trust bundle was not there within ${String(timeoutMs)} ms`)
     return withDeadline({ clock, signal, ms: timeoutMs, onTimeout }, renderAll)
   }
@@ -205,6 +206,8 @@ export function pemFilesDeployer(options: PemFilesDeployerOptions): Deployer {
     name,
     scope: 'node',
     exclusive: true,
+    // The roots to trust change without the certificate: a CA rolls over.
+    everyPass: holdsTrust,
     async deploy(bundle, context) {
       const { clock, signal } = context
       signal.throwIfAborted()

@@ -76,11 +76,13 @@ export interface PrivateCaIssuer extends Issuer {
  * `profile` of a managed certificate chooses `server`, `client` or `peer`. Clients get {@link PrivateCaIssuer.trustBundle}.
  * The CA's record in the store must be backed up like any CA: when it is damaged or lost, nothing is issued, and never is a
  * new root made in its place. It keeps the last four roots with their keys, also when they have ended: a clock that was wrong for
- * a moment costs no root. The record of what was revoked is beside it: nothing tells when that is lost.
+ * a moment costs no root. Beside it is the record of what was revoked: when that is damaged or lost, no list is signed and nothing
+ * revoked, since a list made anew would take every revocation back. One that is restored from an older backup does so, for what
+ * was revoked since.
  *
  * Rejects with `ERR_CERT_INVALID` or `ERR_CERT_NAME_MISMATCH` when a request is not for what it is said to be, with
  * `ERR_PLUGIN_FAILED` (not retryable) for names outside the constraints, an unknown profile or a root that has ended, with
- * `ERR_STORE_CORRUPT` when its record is damaged or missing.
+ * `ERR_STORE_CORRUPT` when a record of the CA is damaged or missing.
  *
  * @param options - See {@link PrivateCaIssuerOptions}. Validated and copied.
  * @throws `TypeError` that names the option

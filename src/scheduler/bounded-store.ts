@@ -3,27 +3,23 @@
  *
  * @module
  */
+import type { Clock } from '../core/clock.js'
 import type { OperationContext } from '../core/context.js'
 import { StoreError } from '../errors.js'
-import { withDeadline } from '../internal/deadline.js'
+import { sharedDeadline } from '../internal/shared-deadline.js'
 import type { CertStore } from '../stores/cert-store.js'
 
 /** Longer than any database's own limits. An operation that exceeds it is given up. */
 const operationTimeoutMs = 60_000
 
 /** The same store, each operation with a limit. A lock once taken has none, nor has a watch. */
-export function boundedStore(store: CertStore): CertStore {
-  async function bounded<T>(what: string, context: OperationContext, work: Promise<T>): Promise<T> {
-    // Most operations are over within a turn of the event loop; a deadline for each would cost more than they do.
-    const done = await Promise.race([work.then((value) => ({ value })), turn()])
-    if (done !== undefined) return done.value
-    const onTimeout = (): StoreError =>
-      new StoreError({
-        code: 'ERR_STORE_UNAVAILABLE',
-        message: `store ${store.name}: no answer to ${what} within ${String(operationTimeoutMs)} ms`,
-        store: store.name,
-      })
-    return withDeadline({ ...context, ms: operationTimeoutMs, onTimeout }, () => work)
+export function boundedStore(store: CertStore, clock: Clock): CertStore {
+  const inTime = sharedDeadline({ clock, ms: operationTimeoutMs })
+  function bounded<T>(what: string, { signal }: OperationContext, work: Promise<T>): Promise<T> {
+    return inTime(work, signal, () => {
+      const message = `store ${store.name}: no answer to ${what} within ${String(operationTimeoutMs)} ms`
+      return new StoreError({ code: 'ERR_STORE_UNAVAILABLE', message, store: store.name })
+    })
   }
   const lock = store.lock?.bind(store)
   return {
@@ -46,8 +42,4 @@ export function boundedStore(store: CertStore): CertStore {
           },
         }),
   }
-}
-
-function turn(): Promise<undefined> {
-  return new Promise((resolve) => setImmediate(resolve, undefined))
 }

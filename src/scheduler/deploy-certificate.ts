@@ -143,7 +143,7 @@ async function deployAll(
   const now = environment.clock.now()
   const decided = deployers.map((deployer) => {
     const target = ledger.targets.get(deployer.name)
-    const isKnown = known.get(deployer.name) === fingerprintSha256
+    const isKnown = deployer.everyPass !== true && known.get(deployer.name) === fingerprintSha256
     return { deployer, target, decision: decideDeployment(target, fingerprintSha256, { now, known: isKnown }) }
   })
   // Here, and not where a deployer's failure is caught: a record that cannot be used is no fault of a target.
@@ -151,8 +151,10 @@ async function deployAll(
   const results = await Promise.all(
     decided.map(({ deployer, target, decision }) => deployToTarget(deployer, target, decision, deployment)),
   )
-  // One write for all targets of the pass; nothing to write is the usual case.
-  await updateRecord(slot, spec.name, environment, context, (current) => mergeTargets(current, results))
+  // One write for all targets of the pass; nothing to write is the usual case, and then nothing is read again either.
+  if (mergeTargets(ledger, results) !== ledger) {
+    await updateRecord(slot, spec.name, environment, context, (current) => mergeTargets(current, results))
+  }
   for (const { deployer, target } of results) {
     if (target?.failure === undefined && target?.fingerprintSha256 === fingerprintSha256) {
       known.set(deployer.name, fingerprintSha256)

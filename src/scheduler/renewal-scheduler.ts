@@ -85,7 +85,7 @@ const longestWaitMs = 86_400_000
 /** A clock that steps back is noticed within this. */
 const longestIdleMs = 60_000
 /** Certificates read at once to tell about all of them: more would only queue up in a database's pool, and run out of time. */
-const readsAtOnce = 16
+const readsAtOnce = 32
 /** Two passes over one certificate are this far apart at least, whatever a plug-in says. */
 const shortestWaitMs = 100
 
@@ -156,7 +156,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     this.#slots = new Semaphore(concurrency)
     this.#concurrency = concurrency
     this.#environment = {
-      store: boundedStore(store),
+      store: boundedStore(store, clock),
       clock,
       random,
       logger: boundLogger(logger, {}),
@@ -281,9 +281,10 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
    */
   async reconcile(options: RunOptions = {}): Promise<ReconcileReport> {
     const signal = options.signal ?? new AbortController().signal
-    const names = [...this.#managed.keys()]
-    const outcomes = await Promise.all(names.map((name) => this.#pass(name, { signal })))
-    signal.throwIfAborted()
+    // No more than can run: to begin a hundred thousand at once holds up the host for half a second.
+    const outcomes = await boundedMap([...this.#managed.keys()], this.#concurrency, signal, (name) =>
+      this.#pass(name, { signal }),
+    )
     const done = outcomes.filter((outcome) => outcome !== undefined)
     let next = this.#now() + longestWaitMs
     for (const { nextRunAt } of done) next = Math.min(next, nextRunAt.getTime())
@@ -402,7 +403,11 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
   }
 
   #lookAtAll(): void {
-    for (const name of this.#managed.keys()) this.#queue.set(name, this.#now())
+    const now = this.#now()
+    for (const name of this.#managed.keys()) {
+      // What is due already keeps its place: to move a hundred thousand names holds up the host.
+      if ((this.#queue.get(name) ?? Infinity) > now) this.#queue.set(name, now)
+    }
   }
 
   /** Waits until the first certificate is due, something changes, or the scheduler stops. */

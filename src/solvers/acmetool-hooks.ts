@@ -8,6 +8,7 @@ import { CertError, ChallengeError } from '../errors.js'
 import {
   acmetoolHooksOption,
   runHooks,
+  UnsafeHooks,
   type AcmetoolHooks,
   type AcmetoolHooksOptions,
   type HookOutcomes,
@@ -48,7 +49,7 @@ export interface AcmetoolSolverOptions extends AcmetoolHooksOptions {
  *
  * @remarks
  * What is run, and how, is said at `acmetoolHooks` of `evercert/deployers/acmetool-hooks`. Rejects with
- * `ERR_CHALLENGE_FAILED`.
+ * `ERR_CHALLENGE_FAILED`; `retryable` unless everybody may write into a directory of hooks.
  *
  * @throws `TypeError` that names the option
  * @see {@link https://github.com/hlandau/acmetool/blob/master/_doc/SCHEMA.md#challenge-hooks | acmetool's hooks}
@@ -101,7 +102,7 @@ export function acmetoolHttpSolver(options: AcmetoolSolverOptions = {}): Challen
  *
  * @remarks
  * What is run, and how, is said at `acmetoolHooks` of `evercert/deployers/acmetool-hooks`. Rejects with
- * `ERR_CHALLENGE_FAILED`.
+ * `ERR_CHALLENGE_FAILED`; `retryable` unless everybody may write into a directory of hooks.
  *
  * @throws `TypeError` that names the option
  * @see {@link https://github.com/hlandau/acmetool/blob/master/_doc/SCHEMA.md#challenge-hooks | acmetool's hooks}
@@ -185,7 +186,8 @@ function failure(
   return new ChallengeError({
     code: 'ERR_CHALLENGE_FAILED',
     message: `${name}: ${what} for ${identifier.value}: ${why}`,
-    retryable: true,
+    // As for deployers: what anybody may have written is not run until a person has looked.
+    retryable: !(cause instanceof UnsafeHooks),
     solver: name,
     identifier,
     phase,

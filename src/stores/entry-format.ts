@@ -5,7 +5,8 @@
  * @module
  */
 import { createHash, randomBytes } from 'node:crypto'
-import type { Revision } from './cert-store.js'
+import { StoreError } from '../errors.js'
+import type { Revision, StoredValue } from './cert-store.js'
 
 /** Far above any record of evercert; a larger file is not one of ours. */
 export const largestEntryBytes: number = 16 * 1024 * 1024
@@ -56,6 +57,25 @@ export function decodeEntry(bytes: Uint8Array, key?: string): Entry {
   // A copy: the caller may change it, and a small value must not keep a whole file in memory.
   const value = Uint8Array.from(body.subarray(Number(keyLength) + 1))
   return { key: storedKey, revision: revision as Revision, value }
+}
+
+/**
+ * What a store answers for an entry. `holder`: where the entry lies, as in "its row in evercert".
+ *
+ * @throws {@link StoreError} `ERR_STORE_CORRUPT` when it is damaged
+ */
+export function storedValue(
+  entry: Entry | undefined,
+  { store, key, holder }: { readonly store: string; readonly key: string; readonly holder: string },
+): StoredValue | undefined {
+  if (entry === undefined) return undefined
+  if (!('damage' in entry)) return { value: entry.value, revision: entry.revision }
+  const { damage, raw, revision } = entry
+  throw new StoreError({
+    code: 'ERR_STORE_CORRUPT',
+    message: `${store}: ${key} cannot be read: ${holder} ${damage}; restore it or remove it`,
+    ...{ store, key, damaged: raw && { value: raw, revision } },
+  })
 }
 
 /**

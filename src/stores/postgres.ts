@@ -12,14 +12,21 @@ import { errorCode } from '../internal/atomic-file.js'
 import { assertDuration, assertMethod, assertOptions, assertText } from '../internal/options.js'
 import type { CertStore, PutOptions, Revision, StoreKey } from './cert-store.js'
 import { conflict } from './compare-revision.js'
-import { damaged, decodeEntry, encodeEntry, largestEntryBytes, newRevision, type Entry } from './entry-format.js'
+import {
+  damaged,
+  decodeEntry,
+  encodeEntry,
+  largestEntryBytes,
+  newRevision,
+  storedValue,
+  type Entry,
+} from './entry-format.js'
 import type { LeaseCell } from './lease.js'
 import type { PostgresListenerPool, PostgresPool } from './postgres-client.js'
 import { isTransient, postgresFailure } from './postgres-failure.js'
 import { tableFormat, tableStatements } from './postgres-table.js'
 import { watchPostgres } from './postgres-watch.js'
-import { readTogether } from './read-together.js'
-import { serverOperations } from './server-operation.js'
+import { serverOperations, serverReads } from './server-operation.js'
 import { storeLeases } from './store-leases.js'
 
 export type { PostgresListenerClient, PostgresListenerPool, PostgresPool, PostgresResult } from './postgres-client.js'
@@ -111,13 +118,14 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
   if (schema !== undefined) assertIdentifier(schema, 'schema')
   assertDuration(timeoutMs, 'timeoutMs')
   const statements = tableStatements(table, schema)
-  const operation = serverOperations({
+  const server = {
     store: name,
     timeoutMs,
     clock,
     silence: 'look at the server, and whether all connections of the pool are taken',
     explain: postgresFailure,
-  })
+  }
+  const operation = serverOperations(server)
   let isOpen = false
 
   /** By each of the operations that come first: made twice is made once, and none of them hangs on another. */
@@ -165,23 +173,25 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
     }
   }
 
+  async function withTable<Result>(context: OperationContext, run: () => Promise<Result>): Promise<Result> {
+    if (!isOpen) await open(context)
+    isOpen = true
+    context.signal.throwIfAborted()
+    try {
+      return await run()
+    } catch (error) {
+      if (errorCode(error) === '42P01') isOpen = false
+      throw error
+    }
+  }
+
   async function attempt<Result>(
     action: string,
     key: string,
     context: OperationContext,
     run: (signal: AbortSignal) => Promise<Result>,
   ): Promise<Result> {
-    return operation(action, key, context, async (signal) => {
-      if (!isOpen) await open(context)
-      isOpen = true
-      signal.throwIfAborted()
-      try {
-        return await run(signal)
-      } catch (error) {
-        if (errorCode(error) === '42P01') isOpen = false
-        throw error
-      }
-    })
+    return operation(action, key, context, (signal) => withTable({ ...context, signal }, () => run(signal)))
   }
 
   async function readAll(lease: boolean, keys: readonly string[], signal: AbortSignal): Promise<(Entry | undefined)[]> {
@@ -190,7 +200,9 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
     return keys.map((key) => entryOf(found.get(key)))
   }
 
-  const readEntry = readTogether((keys, signal) => readAll(false, keys, signal))
+  const readEntry = serverReads(server, (keys, context) =>
+    withTable(context, () => readAll(false, keys, context.signal)),
+  )
 
   async function put(
     lease: boolean,
@@ -245,18 +257,10 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
 
   return {
     name,
-    get: (key, context) =>
-      attempt('read', key, context, async (signal) => {
-        const entry = await readEntry(key, signal)
-        if (entry === undefined) return undefined
-        if (!('damage' in entry)) return { value: entry.value, revision: entry.revision }
-        const { damage, raw, revision } = entry
-        throw new StoreError({
-          code: 'ERR_STORE_CORRUPT',
-          message: `${name}: ${key} cannot be read: its row in ${statements.name} ${damage}; restore it or remove it`,
-          ...{ store: name, key, damaged: raw && { value: raw, revision } },
-        })
-      }),
+    async get(key, context) {
+      const entry = await readEntry(key, context)
+      return storedValue(entry, { store: name, key, holder: `its row in ${statements.name}` })
+    },
     put(key, value, context, { ifRevision } = {}) {
       if (value.length + key.length > largestEntryBytes - 1024 || key.length > longestKey) {
         return Promise.reject(

@@ -31,16 +31,18 @@ export interface NodeRedisCluster {
 
 /** A client or a cluster client of `ioredis` 5 or later, as far as it is used. */
 export interface IoRedisClient {
+  readonly isCluster?: boolean | undefined
   callBuffer(command: string, ...args: RedisArgument[]): Promise<unknown>
 }
 
 /** A Redis client of the caller's. */
 export type RedisClient = NodeRedisClient | NodeRedisSentinel | NodeRedisCluster | IoRedisClient
 
-/** A client of `redis` that is used for nothing else, as far as it is used. */
+/** A client, sentinel or cluster client of `redis` that is used for nothing else, as far as it is used. */
 export interface NodeRedisSubscriber {
   subscribe(channel: string, listener: (message: string) => void): Promise<unknown>
-  unsubscribe(channel: string, listener: (message: string) => void): Promise<unknown>
+  /** Channel and listener. Client and cluster client declare the listener in ways that no common type meets. */
+  unsubscribe(...channelAndListener: never[]): Promise<unknown>
   on(event: 'ready', listener: () => void): unknown
   off(event: 'ready', listener: () => void): unknown
 }
@@ -119,7 +121,7 @@ export function redisChannel(subscriber: RedisSubscriber): HearChannel {
     return begun(subscriber.subscribe(channel, onMessage), signal, () => {
       subscriber.off('ready', onGap)
       // Fails when the client was closed meanwhile, which ends the subscription too.
-      subscriber.unsubscribe(channel, onMessage).catch(() => undefined)
+      subscriber.unsubscribe(channel as never, onMessage as never).catch(() => undefined)
     })
   }
 }

@@ -13,7 +13,7 @@ import { coalesce } from '../internal/coalesce.js'
 import { assertDuration, assertNumber, assertOptions, assertText } from '../internal/options.js'
 import type { CertStore, PutOptions, Revision, StoreKey } from './cert-store.js'
 import { conflict } from './compare-revision.js'
-import { decodeEntry, encodeEntry, largestEntryBytes, newRevision, type Entry } from './entry-format.js'
+import { decodeEntry, encodeEntry, largestEntryBytes, newRevision, storedValue, type Entry } from './entry-format.js'
 import type { LeaseCell } from './lease.js'
 import {
   redisChannel,
@@ -22,10 +22,9 @@ import {
   type RedisClient,
   type RedisSubscriber,
 } from './redis-client.js'
-import { readTogether } from './read-together.js'
 import { redisFailure } from './redis-failure.js'
 import { changeScript, changeScriptId } from './redis-script.js'
-import { serverOperations } from './server-operation.js'
+import { serverOperations, serverReads } from './server-operation.js'
 import { storeLeases } from './store-leases.js'
 
 export type {
@@ -49,7 +48,8 @@ export interface RedisStoreOptions {
   readonly client: RedisClient
   /**
    * A second connected client (`client.duplicate()`) on which the store listens for changes, so that replicas notice at once
-   * what another one stored. Used for nothing else.
+   * what another one stored. Used for nothing else. In a fail-over the sentinel client of node-redis may lose its
+   * subscription (seen with 6.3): changes are then noticed as without a second client.
    *
    * @defaultValue none: changes are noticed when the scheduler looks the next time
    */
@@ -63,7 +63,8 @@ export interface RedisStoreOptions {
   readonly prefix?: string | undefined
   /**
    * Resolves writes only after so many replicas have received them (`WAIT`). That makes it unlikely, not impossible, that a
-   * fail-over loses them. Holds up other commands on the same connection meanwhile.
+   * fail-over loses them. Holds up other commands on the same connection meanwhile. Not with a cluster client of `ioredis`,
+   * which sends `WAIT` to any node.
    *
    * @defaultValue 0
    */
@@ -130,21 +131,27 @@ export function redisStore(options: RedisStoreOptions): CertStore {
     throw new TypeError('"prefix" option must consist of letters, digits, ".", "_", ":" and "-"')
   }
   assertNumber(waitForReplicas, 'waitForReplicas', { min: 0, max: 100, integer: true })
+  if (waitForReplicas > 0 && 'isCluster' in client && client.isCluster === true) {
+    throw new TypeError(
+      '"waitForReplicas" option cannot be used with a cluster client of ioredis; use node-redis there',
+    )
+  }
   assertDuration(timeoutMs, 'timeoutMs')
   const place = (part: string): string => `{${prefix}}:${part}`
   const entries = { hash: place('entries'), index: place('keys'), channel: place('changes') }
   const leases = { hash: place('leases'), index: place('lease-names'), channel: '' }
-  const operation = serverOperations({
+  const server = {
     store: name,
     timeoutMs,
     clock,
     silence: 'look at the server and at the connection of the client',
     explain: redisFailure,
-  })
+  }
+  const operation = serverOperations(server)
   let checked = false
 
   /** Certificates must not vanish because somebody else needs memory. */
-  async function check(signal: AbortSignal, { logger }: OperationContext): Promise<void> {
+  async function check({ signal, logger }: OperationContext): Promise<void> {
     if (checked) return
     let info: string
     try {
@@ -175,7 +182,7 @@ export function redisStore(options: RedisStoreOptions): CertStore {
     run: (signal: AbortSignal) => Promise<Result>,
   ): Promise<Result> {
     return operation(action, key, context, async (signal) => {
-      await check(signal, context)
+      await check({ ...context, signal })
       return run(signal)
     })
   }
@@ -187,7 +194,10 @@ export function redisStore(options: RedisStoreOptions): CertStore {
     return keys.map((key, index) => entryOf(found[index], key))
   }
 
-  const readEntry = readTogether((keys, signal) => readAll(entries.hash, keys, signal))
+  const readEntry = serverReads(server, async (keys, context) => {
+    await check(context)
+    return readAll(entries.hash, keys, context.signal)
+  })
 
   /** Puts an entry, or removes it when there is none. */
   async function change(
@@ -274,18 +284,10 @@ export function redisStore(options: RedisStoreOptions): CertStore {
 
   return {
     name,
-    get: (key, context) =>
-      attempt('read', key, context, async (signal) => {
-        const entry = await readEntry(key, signal)
-        if (entry === undefined) return undefined
-        if (!('damage' in entry)) return { value: entry.value, revision: entry.revision }
-        const { damage, raw, revision } = entry
-        throw new StoreError({
-          code: 'ERR_STORE_CORRUPT',
-          message: `${name}: ${key} cannot be read: its field in ${entries.hash} ${damage}; restore it or remove it`,
-          ...{ store: name, key, damaged: raw && { value: raw, revision } },
-        })
-      }),
+    async get(key, context) {
+      const entry = await readEntry(key, context)
+      return storedValue(entry, { store: name, key, holder: `its field in ${entries.hash}` })
+    },
     put(key, value, context, { ifRevision } = {}) {
       if (value.length + key.length > largestEntryBytes - 1024) {
         return Promise.reject(

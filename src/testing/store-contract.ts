@@ -564,7 +564,7 @@ async function allOf(promises: readonly Promise<unknown>[]): Promise<void> {
 
 /** In real time: stores work on real disks and networks, whatever the clock of the context says. */
 async function untilTrue(condition: () => boolean | Promise<boolean>, message: string): Promise<void> {
-  const giveUpAt = systemClock.now() + 5000
+  const giveUpAt = systemClock.now() + 20_000
   do await systemClock.sleep(1)
   while (!(await condition()) && systemClock.now() < giveUpAt)
   ok(await condition(), message)

@@ -217,7 +217,7 @@ describeWithNamespaces('a fleet of balancers', (name) => {
           before = asked.length
           return quiet
         },
-        { interval: 250, timeout: 10_000 },
+        { interval: 250, timeout: 60_000 },
       )
       asked = []
       for (const address of [ipv4, ipv6]) {
@@ -250,7 +250,7 @@ describeWithNamespaces('a fleet of balancers', (name) => {
       expect(asked).toEqual([])
       // What is seen of a well-formed one: that there was a question, and nothing of it.
       expect((await ask(ipv4, `${challengePath}well-formed-token`)).status).toBe(404)
-      await vi.waitUntil(() => asked.length > 0, { timeout: 5_000 })
+      await vi.waitUntil(() => asked.length > 0, { timeout: 60_000 })
       for (const { method, url, rawHeaders } of asked) {
         expect([method, url]).toEqual(['GET', '/open-challenges'])
         expect(rawHeaders.join(' ')).not.toMatch(/well-formed|fleet\.example/)
@@ -379,13 +379,21 @@ describeWithNamespaces('a fleet of balancers', (name) => {
       expect(moved).toBe(true)
     })
 
-    it('answers the CA in time while 2,000 unknown tokens a second are asked for', async () => {
-      const [one, two] = fleet.balancers
+    it.each([
+      ['all are there', false],
+      ['one has died', true],
+    ])('answers the CA in time while 2,000 unknown tokens a second are asked for and %s', async (_, died) => {
+      const [one, two, dead] = fleet.balancers
+      if (died) {
+        await dead.namespace.setLink(false)
+        undo.push(() => dead.namespace.setLink(true))
+      }
       await fleet.resolveTo([one.namespace.ipv4, one.namespace.ipv6])
       const quiet = await order(two)
       const { pid } = one.evercert
       const before = await residentMiB(pid)
-      const seconds = 10
+      // Until the death is known, whoever asks for an unknown token waits for the dead one.
+      const seconds = died ? 20 : 10
       const lines: string[] = []
       const flood = await fleet.stranger.spawn(
         program('test/integration/programs/flood-program.ts', [one.namespace.ipv4, '2000', String(seconds)], {
@@ -394,6 +402,9 @@ describeWithNamespaces('a fleet of balancers', (name) => {
         }),
       )
       undo.push(() => flood.stop())
+      const early = await openChallenge(two)
+      const first = await ask(one.namespace.ipv4, early.path)
+      expect([first.status, first.body]).toEqual([200, early.body])
       await vi.waitUntil(() => asked.length > 100, { timeout: 30_000, interval: 50 })
       const [countedFrom, from] = [asked.length, performance.now()]
       const { path, body } = await openChallenge(two)
@@ -414,12 +425,16 @@ describeWithNamespaces('a fleet of balancers', (name) => {
         readonly statuses: Readonly<Record<string, number>>
       }
       seen.sort((a, b) => a - b)
-      console.log('flood', {
+      console.log(died ? 'flood, one of three dead' : 'flood', {
         ...flooded,
         questionsPerSecondAtPeer: perSecond.toFixed(1),
         memoryMiB: [before, mostMiB].map(Math.round),
         order: [quiet, orderMs].map(Math.round),
-        viaPeerMs: { median: seen[seen.length >> 1]?.toFixed(1), most: seen.at(-1)?.toFixed(1) },
+        viaPeerMs: {
+          first: first.ms.toFixed(1),
+          median: seen[seen.length >> 1]?.toFixed(1),
+          most: seen.at(-1)?.toFixed(1),
+        },
       })
       expect(flooded.perSecond).toBeGreaterThan(500)
       expect(perSecond).toBeLessThanOrEqual(42)
@@ -427,7 +442,7 @@ describeWithNamespaces('a fleet of balancers', (name) => {
       expect(mostMiB - before).toBeLessThan(150)
       // A CA waits about ten seconds.
       expect(orderMs).toBeLessThan(8_000)
-      expect(seen.at(-1)).toBeLessThan(5_000)
+      expect(Math.max(first.ms, ...seen)).toBeLessThan(5_000)
     })
   })
 })

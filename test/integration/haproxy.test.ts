@@ -409,7 +409,7 @@ describeWith(['haproxy'], 'haproxyDeployer and HAProxy that is reloaded', () => 
     haproxyDeployer({ pemPath: world.path(www), masterSocket: world.haproxy.masterSocket, timeoutMs: 5_000 })
 
   async function eventuallyServed(name: string, fingerprint: string): Promise<void> {
-    await expect.poll(() => world.served(name), { timeout: 10_000 }).toBe(fingerprint)
+    await expect.poll(() => world.served(name), { timeout: 60_000 }).toBe(fingerprint)
   }
 
   it('reloads by the master socket', async () => {

@@ -83,6 +83,7 @@ describeWith(['postgres'], 'postgresStore and its server', () => {
     await hog.end()
     await vi.waitUntil(
       async () => (await server.query("SELECT FROM pg_stat_activity WHERE usename = 'service'")).length === 0,
+      { timeout: 50_000 },
     )
     await expect(store.get(key, context)).rejects.toThrow(/may not create it/)
     await pool.end()
@@ -149,10 +150,13 @@ describeWith(['postgres'], 'postgresStore and its server', () => {
     const told: string[] = []
     const watching = watched.watch!('certificates/', (each) => told.push(each), { ...context, signal: abort.signal })
     watching.catch(() => undefined)
-    await vi.waitUntil(async () => {
-      await store.put(key, bytes('value'), context)
-      return told.length > 0
-    })
+    await vi.waitUntil(
+      async () => {
+        await store.put(key, bytes('value'), context)
+        return told.length > 0
+      },
+      { timeout: 50_000 },
+    )
     const listens = 'SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1'
     expect(await server.query(listens, [`${table}_listens`])).toHaveLength(1)
     told.length = 0

@@ -47,7 +47,7 @@ describeWith(['redis-server'], 'redisStore and its server', () => {
       const watching = watched.watch!('certificates/', (each) => told.push(each), { ...context, signal: abort.signal })
       watching.catch(() => undefined)
       const revision = await store.put(key, bytes('before'), context)
-      await vi.waitUntil(() => told.length > 0)
+      await vi.waitUntil(() => told.length > 0, { timeout: 50_000 })
       told.length = 0
       await server.restart()
       // Nothing has changed since; but something could have.
@@ -98,10 +98,9 @@ describeWith(['redis-server'], 'redisStore and its server', () => {
       await mkdir(join(server.directory, 'dump.rdb', 'in-the-way'), { recursive: true })
       await server.command('CONFIG', 'SET', 'save', '3600 1')
       await server.command('BGSAVE')
-      await vi.waitUntil(
-        async () => String(await server.command('INFO')).includes('rdb_last_bgsave_status:err'),
-        20_000,
-      )
+      await vi.waitUntil(async () => String(await server.command('INFO')).includes('rdb_last_bgsave_status:err'), {
+        timeout: 50_000,
+      })
       await refused('MISCONF')
       await server.command('CONFIG', 'SET', 'save', '')
       await store.put(key, bytes('new'), context, { ifRevision: revision })
@@ -181,7 +180,7 @@ describeWith(['redis-server'], 'redisStore and its server', () => {
       expect(next).toBeDefined()
       expect(lock?.signal.aborted).toBe(false)
       await clock.advance(20_000)
-      await vi.waitUntil(() => lock?.signal.aborted === true, { timeout: 10_000 })
+      await vi.waitUntil(() => lock?.signal.aborted === true, { timeout: 60_000 })
       expect(lock?.signal.reason).toMatchObject({ code: 'ERR_STORE_LOCK_LOST' })
       await next?.release()
       await close()

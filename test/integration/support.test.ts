@@ -262,15 +262,18 @@ describeWith(['haproxy'], 'a server process', () => {
     const master = Number(line.split(' ')[1])
     let workers: readonly number[] = []
     try {
-      await vi.waitFor(async () => {
-        workers = await serversBelow(master)
-        expect(workers.length).toBeGreaterThan(0)
-      }, 5_000)
+      await vi.waitFor(
+        async () => {
+          workers = await serversBelow(master)
+          expect(workers.length).toBeGreaterThan(0)
+        },
+        { timeout: 60_000 },
+      )
     } finally {
       run.kill('SIGKILL')
     }
 
-    await vi.waitFor(() => expect([master, ...workers].filter(isAlive)).toEqual([]), 5_000)
+    await vi.waitFor(() => expect([master, ...workers].filter(isAlive)).toEqual([]), { timeout: 60_000 })
   })
 })
 

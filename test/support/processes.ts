@@ -27,7 +27,7 @@ export interface SpawnServerOptions {
   readonly stopSignal?: NodeJS.Signals | undefined
   /** All of them must hold. */
   readonly ready: readonly Readiness[]
-  /** @defaultValue 15000 */
+  /** @defaultValue 60000 */
   readonly readyTimeoutMs?: number | undefined
   /** How long SIGTERM may take before SIGKILL follows. @defaultValue 5000 */
   readonly stopTimeoutMs?: number | undefined
@@ -59,7 +59,7 @@ export function runningServers(): number[] {
 }
 
 export async function spawnServer(options: SpawnServerOptions): Promise<ServerProcess> {
-  const { ready, readyTimeoutMs = 15_000, stopTimeoutMs = 5_000, stopSignal = 'SIGTERM', onLine } = options
+  const { ready, readyTimeoutMs = 60_000, stopTimeoutMs = 5_000, stopSignal = 'SIGTERM', onLine } = options
   const child = spawnChild(options)
   running.add(child)
   const gone = new Promise<void>((resolve) => {

@@ -3,12 +3,10 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { onTestFinished, vi } from 'vitest'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const tsx = join(root, 'node_modules/tsx/dist/cli.mjs')
 
 export interface RunningExample {
   readonly child: ChildProcess
@@ -35,7 +33,9 @@ export function runExample(
   env: Readonly<Record<string, string>> = {},
   args: readonly string[] = [],
 ): RunningExample {
-  return runNode([tsx, '--tsconfig', 'tsconfig.check.json', `examples/${path}`, ...args], env)
+  // Without tsx's own process around it, which waits 30 ms for an answer to a signal and then ends the example itself.
+  const environment = { TSX_TSCONFIG_PATH: 'tsconfig.check.json', ...env }
+  return runNode(['--import', 'tsx', `examples/${path}`, ...args], environment)
 }
 
 /** Waits until the text was printed; fails when the example ends before. */
@@ -46,7 +46,7 @@ export async function printed({ child, output }: RunningExample, text: string): 
         if (child.exitCode !== null) throw new Error(`ended with ${String(child.exitCode)}: ${output()}`)
         return output().includes(text)
       },
-      { timeout: 30_000, interval: 20 },
+      { timeout: 100_000, interval: 20 },
     )
     .catch((error: unknown) => {
       throw new Error(`did not print ${text}: ${output()}`, { cause: error })

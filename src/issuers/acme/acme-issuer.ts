@@ -326,7 +326,7 @@ function checkSolvers(solvers: readonly AnyChallengeSolver[]): readonly AnyChall
 }
 
 function checkContact(contact: readonly string[]): readonly string[] {
-  const isContact = (url: unknown): boolean => /^mailto:[^\s@,?]+@[^\s@,?]+$/.test(String(url))
+  const isContact = (url: unknown): boolean => /^mailto:[^\s@,?:]+@[^\s@,?:]+$/.test(String(url))
   if (Array.isArray(contact) && contact.every(isContact)) return contact.map(String)
   throw new TypeError('"contact" option must be a list of mailto: URLs with one address each')
 }

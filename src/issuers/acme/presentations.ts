@@ -39,6 +39,8 @@ export function createPresentations(
   // A call that outlives an abort must have ended before its challenge is taken down.
   const calls = new Map<string, Promise<unknown>>()
   const needed = new Set<Promise<unknown>>()
+  /** Solvers by name: whether they have put anything up. Why they could not, is in the error of the order. */
+  const able = new Map<string, boolean>()
   const solverOf = ({ solver: name, type }: PresentedChallenge): ChallengeSolver | undefined =>
     // Its challenge is built with the same type.
     solvers.find((solver) => solver.name === name && solver.type === type) as ChallengeSolver | undefined
@@ -58,7 +60,11 @@ export function createPresentations(
         const solver = solverOf(presented)
         const call = guarded(presented, 'present', context, () => solver?.present(buildChallenge(presented), context))
         calls.set(keyOf(presented), call)
-        await call
+        await call.catch((error: unknown) => {
+          if (!context.signal.aborted) able.set(presented.solver, able.get(presented.solver) ?? false)
+          throw error
+        })
+        able.set(presented.solver, true)
         await afterEach()
       })
     },
@@ -91,11 +97,10 @@ export function createPresentations(
           await solver.cleanUp(buildChallenge(entry), { ...context, signal: inner })
           left.delete(entry)
         } catch (error) {
-          logger.warn('challenge could not be cleaned up', {
-            solver: entry.solver,
-            identifier: entry.identifier.value,
-            error,
-          })
+          // One fault, one warning: who could put nothing up can take nothing down.
+          const level = able.get(entry.solver) === false ? 'debug' : 'warn'
+          const { solver, identifier } = entry
+          logger[level]('challenge could not be cleaned up', { solver, identifier: identifier.value, error })
         }
       }
       try {

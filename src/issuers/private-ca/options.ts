@@ -75,8 +75,8 @@ export interface PrivateCaIssuerOptions {
     | { readonly permitted?: readonly string[] | undefined; readonly excluded?: readonly string[] | undefined }
     | undefined
   /**
-   * How long the next root is in the trust bundle before it signs, milliseconds. As long as `lifetimeMs` or longer, every
-   * deployment that writes the bundle has taken place by then.
+   * How long the next root is in the trust bundle before it signs, milliseconds. Some days are enough for `pemFilesDeployer`,
+   * which looks at the bundle every day; where it goes out with certificates only, it takes `lifetimeMs`.
    *
    * @defaultValue `lifetimeMs`
    */

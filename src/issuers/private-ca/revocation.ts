@@ -12,7 +12,8 @@ import { CertError, CertificateError, StoreError } from '../../errors.js'
 import { storeKey, type StoreKey } from '../../stores/cert-store.js'
 import type { RevocationReason } from '../issuer.js'
 import { revocationReasonCodes } from '../revocation-reason-codes.js'
-import { isConflict, readRecord, writeRecord, type RecordContext } from '../stored-record.js'
+import { isConflict, readRecord, writeRecord, type RecordContext, type Stored } from '../stored-record.js'
+import { hasRevoked, markRevoked, revocationMarkKey } from './revocation-mark.js'
 import { backdateMs, type Root } from './root.js'
 
 /** A signed revocation list of one root. RFC 5280 section 5. */
@@ -136,7 +137,11 @@ export function revocationKeeper(options: {
       const fresh = added.filter((one) => !value.entries.some((entry) => isSame(entry, one)))
       const now = context.clock.now()
       const signed = roots.map(({ certificate }) => listOf(value, certificate.fingerprintSha256))
-      if (fresh.length === 0 && signed.every((list) => isFresh(list, now))) return value
+      if (fresh.length === 0 && signed.every((list) => isFresh(list, now))) {
+        // Asked again, perhaps because the first time did not come as far as the mark.
+        if (added.length > 0) await markRevoked(issuerId, context)
+        return value
+      }
       const entries = [...value.entries.filter((entry) => !isOver(entry, value, now)), ...fresh]
       const next: RevocationRecord = {
         // Seconds at least: should the record be lost, the numbers go on where they have been.
@@ -148,6 +153,8 @@ export function revocationKeeper(options: {
       try {
         context.signal.throwIfAborted()
         await writeRecord(key, codec, { ...next, lists }, revision, context)
+        // After it: a process that ends in between leaves no mark without a record, which would be taken for a loss.
+        if (entries.length > 0) await markRevoked(issuerId, context)
         return { ...next, lists }
       } catch (error) {
         if (!isConflict(error) || conflicts === maxConflicts) throw error
@@ -171,7 +178,16 @@ export function revocationKeeper(options: {
     return { root: fingerprint, der: Buffer.from(der).toString('base64'), thisUpdate, nextUpdate }
   }
 
-  async function read(context: RecordContext): ReturnType<typeof readRecord<RevocationRecord>> {
+  async function read(context: RecordContext): Promise<Stored<RevocationRecord>> {
+    const stored = await readWhole(context)
+    if (stored.value !== undefined || !(await hasRevoked(issuerId, context))) return stored
+    // Unless another process has just begun, the record was lost: a list made anew would take every revocation back.
+    const again = await readWhole(context)
+    if (again.value === undefined) throw lost(context)
+    return again
+  }
+
+  async function readWhole(context: RecordContext): Promise<Stored<RevocationRecord>> {
     try {
       return await readRecord(key, codec, context)
     } catch (error) {
@@ -184,6 +200,17 @@ export function revocationKeeper(options: {
         cause: error.cause,
       })
     }
+  }
+
+  function lost({ store }: RecordContext): StoreError {
+    return new StoreError({
+      code: 'ERR_STORE_CORRUPT',
+      message:
+        `${store.name}: record ${key} is missing, although issuer ${issuerId} has revoked certificates: restore it from a ` +
+        `backup (or delete ${revocationMarkKey(issuerId)}: everything that was revoked is valid again then)`,
+      store: store.name,
+      key,
+    })
   }
 
   /** More than one when a root was renewed with the same key: a verifier may look into the list of either. */

@@ -7,12 +7,11 @@
  */
 import { hostname } from 'node:os'
 import type { OperationContext } from '../../core/context.js'
-import { StoreError } from '../../errors.js'
 import { kubernetesApi, type ApiScope } from '../../internal/kubernetes/kubernetes-api.js'
 import { isNamespace } from '../../internal/kubernetes/kubernetes-names.js'
 import type { RbacManifest } from '../../internal/kubernetes/rbac.js'
 import type { CertStore, StoreKey } from '../cert-store.js'
-import { damaged, decodeEntry, encodeEntry, newRevision, type Entry } from '../entry-format.js'
+import { damaged, decodeEntry, encodeEntry, newRevision, storedValue, type Entry } from '../entry-format.js'
 import type { LeaseCell } from '../lease.js'
 import { serverOperations } from '../server-operation.js'
 import { storeLeases } from '../store-leases.js'
@@ -184,15 +183,8 @@ export function kubernetesStore(options: KubernetesStoreOptions = {}): Kubernete
   return {
     name,
     async get(key, context) {
-      const entry = await readEntry(key, context)
-      if (entry === undefined) return undefined
-      if (!('damage' in entry)) return { value: entry.value, revision: entry.revision }
-      const { damage, raw, revision } = entry
-      throw new StoreError({
-        code: 'ERR_STORE_CORRUPT',
-        message: `${name}: ${key} cannot be read: Secret ${names.nameOf(key)} ${damage}; restore it or remove it`,
-        ...{ store: name, key, damaged: raw && { value: raw, revision } },
-      })
+      const holder = `Secret ${names.nameOf(key)}`
+      return storedValue(await readEntry(key, context), { store: name, key, holder })
     },
     async put(key, value, context, { ifRevision } = {}) {
       if (value.length + key.length > largestValueBytes || key.length > longestKey) {

@@ -3,7 +3,7 @@ import { readFile, readlink, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../../src/core/clock.js'
-import { mesosTls, pemFilesDeployer, type MesosTlsOptions } from '../../../src/deployers/pem-files.js'
+import { mesosTls, nginxPem, pemFilesDeployer, type MesosTlsOptions } from '../../../src/deployers/pem-files.js'
 import { fakeClock } from '../../../src/testing/fake-clock.js'
 import { operationContext } from '../../../src/testing/operation-context.js'
 import { createTestBundle } from '../../../src/testing/test-bundle.js'
@@ -106,6 +106,11 @@ describe('mesosTls', () => {
     expect(await deployer.deploy(bundle, context)).toEqual({ status: 'deployed' })
     expect(await read('ca.pem')).toBe(roots)
     expect(restarts).toBe(2)
+  })
+
+  it('is looked at in every pass, and files without roots are not', () => {
+    expect(pemFilesDeployer(layout()).everyPass).toBe(true)
+    expect(pemFilesDeployer(nginxPem({ directory: directory() })).everyPass).toBe(false)
   })
 
   it.each([

@@ -833,6 +833,74 @@ describe('revocation', () => {
       damaged: undefined,
     })
   })
+
+  it('is not forgotten when its record is lost: no list is signed, and nothing revoked, until it is restored', async () => {
+    const clock = fakeClock()
+    const used = context({ clock })
+    const issuer = privateCaIssuer()
+    const { certificatePem, leaf } = await issue(issuer, used)
+    await issuer.revoke?.(certificatePem, 'superseded', used)
+    const key = storeKey('accounts', 'private-ca', 'revocations')
+    const kept = await used.store.get(key, used)
+    await used.store.delete(key, used)
+    const other = await issue(issuer, used, { certificate: 'other' })
+    for (const work of [issuer.revocationLists(used), issuer.revoke!(other.certificatePem, 'superseded', used)]) {
+      const error = await failureOf(work)
+      expect(error).toMatchObject({ code: 'ERR_STORE_CORRUPT', retryable: false, key })
+      expect(error.message).toContain('restore it from a backup')
+    }
+    expect(await used.store.get(key, used)).toBeUndefined()
+    await used.store.put(key, kept!.value, used)
+    const [list] = await lists(issuer, used)
+    expect(list?.crl.entries.map(({ serialNumber }) => serialNumber)).toEqual([leaf.serialNumber.toString('hex')])
+  })
+
+  it('that is lost on purpose is gone with its mark', async () => {
+    const used = context()
+    const issuer = privateCaIssuer()
+    await issuer.revoke?.((await issue(issuer, used)).certificatePem, 'superseded', used)
+    await used.store.delete(storeKey('accounts', 'private-ca', 'revocations'), used)
+    const error = await failureOf(issuer.revocationLists(used))
+    const mark = /delete (orders\S+):/.exec(error.message)?.[1]
+    await used.store.delete(mark as StoreKey, used)
+    expect((await lists(issuer, used))[0]?.crl.entries).toEqual([])
+  })
+
+  it('that nobody asked for leaves no mark: lists are made anew', async () => {
+    const used = context()
+    const issuer = privateCaIssuer()
+    await issue(issuer, used)
+    await lists(issuer, used)
+    await used.store.delete(storeKey('accounts', 'private-ca', 'revocations'), used)
+    expect((await lists(issuer, used))[0]?.crl.entries).toEqual([])
+  })
+
+  it.each(['before', 'after'] as const)(
+    'with a fault %s any call is there after the next try, and so is its mark',
+    async (when) => {
+      let fired = 0
+      for (let nth = 1; ; nth += 1) {
+        const store = memoryStore()
+        const used = context({ store })
+        const { certificatePem } = await issue(privateCaIssuer(), used)
+        const trap = failingStore(store, nth, when)
+        // As a process that dies, and another one that goes on.
+        await privateCaIssuer()
+          .revoke?.(certificatePem, 'superseded', context({ store: trap.store }))
+          .catch(() => undefined)
+        const issuer = privateCaIssuer()
+        // Never taken for a loss, whatever the first one has left.
+        await issuer.revocationLists(used)
+        await issuer.revoke?.(certificatePem, 'superseded', used)
+        expect((await lists(issuer, used))[0]?.crl.entries).toHaveLength(1)
+        await store.delete(storeKey('accounts', 'private-ca', 'revocations'), used)
+        await failureOf(issuer.revocationLists(used))
+        if (!trap.fired()) break
+        fired += 1
+      }
+      expect(fired).toBeGreaterThan(3)
+    },
+  )
 })
 
 describe('secrets', () => {

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import type { Clock } from '../../../src/core/clock.js'
 import { generatePrivateKey } from '../../../src/core/private-key.js'
 import { CertError, DeployError, RateLimitedError, StoreError, type CertErrorCode } from '../../../src/errors.js'
 import type { Deployer } from '../../../src/deployers/deployer.js'
@@ -116,6 +117,25 @@ describe('one pass', () => {
     const { outcomes } = await schedulerFor().reconcile()
     expect(outcomes).toMatchObject([{ status: 'redeployed' }])
     expect(issuer.requests).toHaveLength(1)
+  })
+
+  it('looks in every pass, once a day at least, at a target that depends on more than the certificate', async () => {
+    const usual = recordingDeployer('usual')
+    const trusting: RecordingDeployer = Object.assign(recordingDeployer('trusting'), { everyPass: true })
+    await using scheduler = schedulerFor([certificate({ deployers: [usual, trusting] })])
+    scheduler.start()
+    await vi.waitFor(() => expect([usual.calls, trusting.calls]).toEqual([1, 1]))
+    // The roots have changed, say.
+    trusting.wipe()
+    await clock.advance(day)
+    await vi.waitFor(() => expect(trusting.history).toHaveLength(2))
+    expect(usual.calls).toBe(1)
+    expect(issuer.requests).toHaveLength(1)
+    expect(eventsOf('certificate-deployed').map((event) => event['deployer'])).toEqual([
+      'usual',
+      'trusting',
+      'trusting',
+    ])
   })
 
   it('renews when the drawn instant comes, names what it replaces, and makes a new key', async () => {
@@ -367,10 +387,10 @@ describe('failures of an issuer', () => {
     issuer.onIssue = () => new Promise(() => undefined)
     const scheduler = schedulerFor([certificate()], { issuanceTimeoutMs: hour })
     const pass = scheduler.reconcile()
-    await vi.waitUntil(() => issuer.requests.length === 1)
+    await vi.waitUntil(() => issuer.requests.length === 1, { timeout: 50_000 })
     await clock.advance(hour)
     // It may still clean up; then it is left alone.
-    await vi.waitUntil(() => clock.sleeping > 0)
+    await vi.waitUntil(() => clock.sleeping > 0, { timeout: 50_000 })
     await clock.advance(minute)
     expect((await pass).outcomes).toMatchObject([{ status: 'failed', error: { code: 'ERR_PLUGIN_FAILED' } }])
   })
@@ -488,11 +508,11 @@ describe('a clock that was wrong', () => {
     }
     const scheduler = schedulerFor()
     scheduler.start()
-    await vi.waitUntil(() => eventsOf('issuance-failed').length === 1 && clock.sleeping > 0)
+    await vi.waitUntil(() => eventsOf('issuance-failed').length === 1 && clock.sleeping > 0, { timeout: 50_000 })
     await clock.setTime(clock.now() - 300 * day)
     issuer = await scriptedIssuer({ clock })
     await clock.advance(minute)
-    await vi.waitUntil(() => eventsOf('issuance-failed').length === 2)
+    await vi.waitUntil(() => eventsOf('issuance-failed').length === 2, { timeout: 50_000 })
     await scheduler.stop()
   })
 })
@@ -538,7 +558,7 @@ describe('what plug-ins get wrong', () => {
       })
     const controller = new AbortController()
     const pass = schedulerFor().reconcile({ signal: controller.signal })
-    await vi.waitUntil(() => issuer.requests.length === 1)
+    await vi.waitUntil(() => issuer.requests.length === 1, { timeout: 50_000 })
     controller.abort(new Error('enough'))
     await expect(pass).rejects.toThrow('enough')
     expect(cleaned).toBe(true)
@@ -788,7 +808,7 @@ describe('the store', () => {
     }
     const scheduler = schedulerFor([certificate()], { store: slow, concurrency: 1 })
     const pass = scheduler.reconcile()
-    await vi.waitUntil(() => clock.sleeping > 0)
+    await vi.waitUntil(() => clock.sleeping > 0, { timeout: 50_000 })
     await clock.advance(minute)
     expect((await pass).outcomes).toMatchObject([{ status: 'failed', error: { code: 'ERR_STORE_UNAVAILABLE' } }])
     hanging = false
@@ -833,7 +853,7 @@ describe('the store', () => {
 
 describe('the running scheduler', () => {
   const settle = async (condition: () => boolean): Promise<void> => {
-    await vi.waitUntil(condition, { interval: 1 })
+    await vi.waitUntil(condition, { interval: 1, timeout: 50_000 })
   }
 
   it('works by itself, stops at once, starts again, and keeps no sleeper', async () => {
@@ -1170,6 +1190,25 @@ describe('construction', () => {
   })
 })
 
+describe('a pass over many certificates', () => {
+  it('begins no more than can run: who asks for one of them meanwhile does not wait for all', async () => {
+    const looked: string[] = []
+    const watched: CertStore = {
+      ...store,
+      get: async (key, context) => {
+        if (key.startsWith('certificates/')) looked.push(key)
+        return store.get(key, context)
+      },
+    }
+    const many = ['a', 'b', 'c', 'd'].map((name) => certificate({ name, deployers: [] }))
+    await schedulerFor(many).reconcile()
+    const scheduler = schedulerFor(many, { store: watched, concurrency: 1 })
+    await Promise.all([scheduler.reconcile(), scheduler.renew('d')])
+    expect(looked.slice(0, 2)).toEqual(['certificates/a', 'certificates/d'])
+    expect(looked.slice(2)).toEqual(['certificates/b', 'certificates/c', 'certificates/d'])
+  })
+})
+
 describe('telling about many certificates', () => {
   it.each(['plan', 'status'] as const)('%s reads a few at once, and stops when the store is away', async (what) => {
     let reading = 0
@@ -1201,5 +1240,29 @@ describe('telling about many certificates', () => {
     await expect(scheduler[what]()).rejects.toMatchObject({ code: 'ERR_STORE_UNAVAILABLE' })
     for (let turns = 0; turns < 100; turns += 1) await new Promise((resolve) => setImmediate(resolve))
     expect(reads).toBeLessThanOrEqual(64)
+  })
+
+  it('plan waits for a store with few deadlines, which end with it', async () => {
+    const slow: CertStore = {
+      ...memoryStore(),
+      get: async () => {
+        for (let turns = 0; turns < 3; turns += 1) await new Promise((resolve) => setImmediate(resolve))
+        return undefined
+      },
+    }
+    let sleeps = 0
+    const counted: Clock = {
+      now: () => clock.now(),
+      sleep: (ms, options) => {
+        sleeps += 1
+        return clock.sleep(ms, options)
+      },
+    }
+    const many = Array.from({ length: 320 }, (_, index) => certificate({ name: `name-${String(index)}` }))
+    expect(await schedulerFor(many, { store: slow, clock: counted }).plan()).toHaveLength(320)
+    expect(sleeps).toBeGreaterThan(0)
+    expect(sleeps).toBeLessThanOrEqual(64)
+    for (let turns = 0; turns < 3; turns += 1) await new Promise((resolve) => setImmediate(resolve))
+    expect(clock.sleeping).toBe(0)
   })
 })

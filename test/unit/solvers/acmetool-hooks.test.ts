@@ -123,7 +123,11 @@ describe.each([
   it('runs nothing in a directory that everybody may write', async () => {
     await writeHook(hooks(), 'a', record)
     await chmod(hooks(), 0o777)
-    await expect(present()).rejects.toThrow('may be written by everybody')
+    await expect(present()).rejects.toMatchObject({
+      code: 'ERR_CHALLENGE_FAILED',
+      message: expect.stringContaining('may be written by everybody') as string,
+      retryable: false,
+    })
     await expect(told()).rejects.toMatchObject({ code: 'ENOENT' })
   })
 })

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
-import { decodeEntry, encodeEntry } from '../../../src/stores/entry-format.js'
+import { damaged, decodeEntry, encodeEntry, storedValue } from '../../../src/stores/entry-format.js'
 
 const revision = '0123456789abcdef0123456789abcdef'
 
@@ -40,4 +40,22 @@ it('gives the same damage the same revision, and another damage another', () => 
   const damage = (bytes: string): unknown => decodeEntry(Buffer.from(bytes)).revision
   expect(damage('x')).toBe(damage('x'))
   expect(damage('x')).not.toBe(damage('y'))
+})
+
+it('is told as its value, or as damage with what to do', () => {
+  const place = { store: 'redis', key: 'certificates/www', holder: 'its field in entries' }
+  const value = Buffer.from('value')
+  const whole = decodeEntry(encodeEntry('certificates/www', revision, value))
+  expect(storedValue(whole, place)).toEqual({ value: new Uint8Array(value), revision })
+  expect(storedValue(undefined, place)).toBeUndefined()
+  const entry = damaged('is empty', value)
+  expect(() => storedValue(entry, place)).toThrow(
+    expect.objectContaining({
+      code: 'ERR_STORE_CORRUPT',
+      message: 'redis: certificates/www cannot be read: its field in entries is empty; restore it or remove it',
+      store: 'redis',
+      key: 'certificates/www',
+      damaged: { value: new Uint8Array(value), revision: entry.revision },
+    }) as Error,
+  )
 })

@@ -225,7 +225,7 @@ describe('a watch', () => {
       operationContext({ clock, signal: abort.signal }),
     )
     const ended = expect(watching).rejects.toBe('stopped')
-    await vi.waitUntil(() => clients[0]?.statements.length === 1)
+    await vi.waitUntil(() => clients[0]?.statements.length === 1, { timeout: 50_000 })
     expect(clients[0]?.statements).toEqual(['LISTEN "evercert"'])
     clients[0]?.emit('notification', { payload: 'certificates/api' })
     clients[0]?.emit('notification', { payload: 'renewals/api' })
@@ -236,7 +236,7 @@ describe('a watch', () => {
     await clock.advance(5_000)
     refuses = false
     await clock.advance(5_000)
-    await vi.waitUntil(() => told.length === 2)
+    await vi.waitUntil(() => told.length === 2, { timeout: 50_000 })
     expect(told).toEqual(['certificates/api', key])
     expect(clients[0]?.released).toEqual([true])
 

@@ -1,16 +1,18 @@
+import { getEventListeners } from 'node:events'
 import { describe, expect, it } from 'vitest'
 import { readTogether } from '../../../src/stores/read-together.js'
+import { operationContext } from '../../../src/testing/operation-context.js'
 
 const turn = () => new Promise((resolve) => setImmediate(resolve))
 
 /** A server that knows every key, and answers when it is told to. */
 function scripted(answer: (keys: readonly string[]) => Promise<readonly string[]> = (keys) => Promise.resolve(keys)) {
   const requests: { keys: readonly string[]; signal: AbortSignal }[] = []
-  const read = readTogether(async (keys, signal) => {
+  const read = readTogether(async (keys, { signal }) => {
     requests.push({ keys, signal })
     return answer(keys)
   })
-  return { read, requests }
+  return { read: (key: string, signal: AbortSignal) => read(key, { ...operationContext(), signal }), requests }
 }
 
 describe('readTogether', () => {
@@ -39,23 +41,50 @@ describe('readTogether', () => {
     expect(await read('a', signal)).toBe('a')
   })
 
-  it('gives a request up when nobody waits for it any more, and not before', async () => {
+  it('tells who aborts at once, and gives a request up when nobody waits for it any more', async () => {
     const { read, requests } = scripted(() => new Promise(() => undefined))
     const [one, other] = [new AbortController(), new AbortController()]
-    for (const { signal } of [one, other]) void read('a', signal)
+    const told: string[] = []
+    for (const [key, { signal }] of [['a', one] as const, ['b', other] as const, ['c', one] as const]) {
+      read(key, signal).catch((reason: unknown) => told.push(`${key}: ${String(reason)}`))
+    }
     await turn()
-    one.abort()
+    one.abort('one is gone')
+    await turn()
+    expect(told).toEqual(['a: one is gone', 'c: one is gone'])
     expect(requests[0]?.signal.aborted).toBe(false)
-    other.abort()
-    expect(requests[0]?.signal.aborted).toBe(true)
+    other.abort('the other is gone')
+    await turn()
+    expect(told.slice(2)).toEqual(['b: the other is gone'])
+    expect(requests.map(({ signal }) => signal.aborted)).toEqual([true])
+  })
+
+  it('listens to a signal once for all that is read under it, and no longer than it takes', async () => {
+    let answer = (): void => undefined
+    const { read } = scripted(
+      (keys) =>
+        new Promise((resolve) => {
+          answer = () => {
+            resolve(keys)
+          }
+        }),
+    )
+    const { signal } = new AbortController()
+    const reading = Promise.all(['a', 'b', 'c'].map((key) => read(key, signal)))
+    await turn()
+    expect(getEventListeners(signal, 'abort')).toHaveLength(1)
+    answer()
+    await reading
+    expect(getEventListeners(signal, 'abort')).toEqual([])
   })
 
   it('does not ask for what is not waited for when its turn comes', async () => {
     const { read, requests } = scripted()
     const gone = new AbortController()
-    void read('a', gone.signal)
+    const leaving = read('a', gone.signal).catch((reason: unknown) => reason)
     const staying = read('b', signal)
-    gone.abort()
+    gone.abort('gone')
+    expect(await leaving).toBe('gone')
     await staying
     expect(requests.map(({ keys }) => keys)).toEqual([['b']])
   })

@@ -97,6 +97,32 @@ describe('what goes wrong', () => {
     expect(clock.sleeping).toBe(0)
   })
 
+  it('is told of each key when several were read with one command', async () => {
+    const clock = fakeClock()
+    const { client, sent } = scripted(() => new Promise(() => undefined))
+    const store = redisStore({ client, timeoutMs: 1_000 })
+    const leaving = new AbortController()
+    const outcomes = Promise.allSettled([
+      store.get('certificates/a', operationContext({ clock })),
+      store.get('certificates/b', operationContext({ clock, signal: leaving.signal })),
+      store.get('certificates/c', operationContext({ clock })),
+    ])
+    await clock.advance(500)
+    leaving.abort('no longer wanted')
+    await clock.advance(500)
+    expect(sent).toEqual(['INFO', 'HMGET'])
+    expect(await outcomes).toMatchObject([
+      {
+        reason: { key: 'certificates/a', message: expect.stringContaining('cannot read certificates/a: no') as string },
+      },
+      { reason: 'no longer wanted' },
+      {
+        reason: { key: 'certificates/c', message: expect.stringContaining('cannot read certificates/c: no') as string },
+      },
+    ])
+    expect(clock.sleeping).toBe(0)
+  })
+
   it('takes a command back that has not been sent yet', async () => {
     const clock = fakeClock()
     const signals: AbortSignal[] = []

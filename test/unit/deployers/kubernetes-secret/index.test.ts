@@ -305,7 +305,7 @@ describe('an abort', () => {
     const deployer = deployerOf({ fetch, namespaces: ['one', 'two', 'three', 'four', 'five'] })
     const outcome = deployer.deploy(bundle, operationContext({ signal: controller.signal }))
     const reason = new DeployError({ code: 'ERR_DEPLOY_UNAVAILABLE', message: 'too late', deployer: 'scheduler' })
-    await vi.waitUntil(() => sent.length === 4)
+    await vi.waitUntil(() => sent.length === 4, { timeout: 50_000 })
     controller.abort(reason)
     await expect(outcome).rejects.toBe(reason)
     expect(sent).toHaveLength(4)

@@ -24,6 +24,7 @@ describe('options of acmeIssuer', () => {
     ['contact', { contact: 'mailto:a@example.com' }],
     ['contact', { contact: ['a@example.com'] }],
     ['contact', { contact: ['mailto:a@example.com,b@example.com'] }],
+    ['contact', { contact: ['mailto:mailto:a@example.com'] }],
     ['externalAccountBinding.kid', { externalAccountBinding: { kid: '', hmacKey: secret } }],
     ['externalAccountBinding.hmacKey', { externalAccountBinding: { kid: 'k', hmacKey: `${secret} ` } }],
     ['accountKeyAlgorithm', { accountKeyAlgorithm: 'ed25519' }],

@@ -827,11 +827,35 @@ describe('validation', () => {
     const issuer = world.issuer({ solvers: [solver], observe })
     await expect(issuer.issue(request, world.context({ signal: controller.signal }))).rejects.toBe(reason)
     expect(signals).toEqual([false])
-    expect(world.log.entries.map(({ message }) => message)).toContain('challenge could not be cleaned up')
+    const said = world.log.entries.find(({ message }) => message === 'challenge could not be cleaned up')
+    expect(said?.level).toBe('warn')
     // What was left is taken down by whoever comes next.
     world.check(await world.issuer().issue(request, world.context()), request)
     expect(world.openChallenges).toEqual([])
   })
+
+  it.each([
+    ['nothing', 0, ['debug', 'debug']],
+    ['one of two', 1, ['warn', 'warn']],
+  ])(
+    'that a solver which put up %s cannot clean up are warned of, unless the order says why',
+    async (_, works, levels) => {
+      await using world = await createWorld()
+      const away = (): Promise<void> => Promise.reject(new Error('no credentials'))
+      let calls = 0
+      const solver: ChallengeSolver<'http-01'> = {
+        ...world.responder,
+        concurrency: 1,
+        present: () => ((calls += 1) > works ? away() : Promise.resolve()),
+        cleanUp: away,
+      }
+      const request = await prepareRequest(['a.example', 'b.example'])
+      const error = await failure(world.issuer({ solvers: [solver] }).issue(request, world.context()))
+      expect(error).toMatchObject({ code: 'ERR_CHALLENGE_FAILED', cause: new Error('no credentials') })
+      const said = world.log.entries.filter(({ message }) => message === 'challenge could not be cleaned up')
+      expect(said.map(({ level }) => level)).toEqual(levels)
+    },
+  )
 })
 
 describe('refusals', () => {

@@ -167,7 +167,7 @@ describe('an event stream', () => {
     expect(world.events.subscribers).toBe(1)
     world.events.cut()
     await stream.ended
-    await vi.waitFor(() => expect(world.events.subscribers).toBe(0))
+    await vi.waitFor(() => expect(world.events.subscribers).toBe(0), { timeout: 50_000 })
   })
 
   it('falls silent on demand', async () => {
@@ -190,7 +190,7 @@ describe('an event stream', () => {
     socket.on('error', () => undefined)
     socket.pause()
     socket.write('GET /v2/events HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n')
-    await vi.waitFor(() => expect(world.events.subscribers).toBe(1))
+    await vi.waitFor(() => expect(world.events.subscribers).toBe(1), { timeout: 50_000 })
     const text = 'x'.repeat(8 * 1024 * 1024)
     for (let event = 0; event < 5; event += 1) world.events.emit('framework_message_event', { text })
     expect(world.events.slowConsumersClosed).toBe(1)
