@@ -23,6 +23,8 @@ export interface DeployResult {
  * - It MUST be all-or-nothing as seen by readers: a new certificate beside an old key MUST NOT be observable, and after a
  *   rejected or aborted deployment the previous material MUST still be in service.
  * - Unrelated state of the target MUST be left alone.
+ * - It SHOULD call `context.signal.throwIfAborted()` directly before it changes anything: a process that was stopped and goes
+ *   on learns there that another one has taken over.
  * - A key that is not the certificate's SHOULD be refused before anything is changed. (evercert never passes such a pair.)
  * - Every wait MUST be bounded. A failure is a {@link DeployError}; an abort rethrows `context.signal.reason`.
  * - Private keys MUST NOT appear in `details`, errors, logs, argv or environment.

@@ -5,6 +5,7 @@
  */
 import { setMaxListeners } from 'node:events'
 import type { Clock } from '../core/clock.js'
+import { followedSignal } from './checked-signal.js'
 
 /** Why a deadline is waited for no longer. Nobody gets to see it. */
 const inTime = 'ended in time'
@@ -40,6 +41,7 @@ export async function withDeadline<T>(deadline: Deadline, run: (signal: AbortSig
   }
   allowManyListeners(signal)
   allowManyListeners(inner.signal)
+  followedSignal(inner.signal, signal)
   signal.addEventListener('abort', forward, { once: true })
   const aborted = new Promise<never>((_, reject) => {
     inner.signal.addEventListener(

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkedSignal } from './checked-signal.js'
 import { allowManyListeners } from './deadline.js'
 
 /** Joins the run under way, or starts one. Each caller leaves by its own signal; the last to leave ends the run. */
@@ -11,7 +12,8 @@ export type SingleFlight<T> = (signal: AbortSignal, run: (signal: AbortSignal) =
 interface Flight<T> {
   readonly result: Promise<T>
   readonly controller: AbortController
-  callers: number
+  /** Signals of those who have not left. */
+  readonly callers: Set<AbortSignal>
 }
 
 /** Makes a {@link SingleFlight}. */
@@ -21,7 +23,10 @@ export function singleFlight<T>(): SingleFlight<T> {
     signal.throwIfAborted()
     if (current === undefined) {
       const controller = new AbortController()
-      const flight: Flight<T> = { result: run(controller.signal), controller, callers: 0 }
+      const callers = new Set<AbortSignal>()
+      // As long as one of them stays, the others need not be asked.
+      checkedSignal(controller.signal, () => [...callers].every(({ aborted }) => aborted))
+      const flight: Flight<T> = { result: run(controller.signal), controller, callers }
       current = flight
       const landed = (): void => {
         if (current === flight) current = undefined
@@ -32,11 +37,11 @@ export function singleFlight<T>(): SingleFlight<T> {
   }
 
   function join(flight: Flight<T>, signal: AbortSignal): Promise<T> {
-    flight.callers += 1
+    flight.callers.add(signal)
     return new Promise<T>((resolve, reject) => {
       const onAbort = (): void => {
-        flight.callers -= 1
-        if (flight.callers === 0) {
+        flight.callers.delete(signal)
+        if (flight.callers.size === 0) {
           if (current === flight) current = undefined
           flight.controller.abort(signal.reason)
         }

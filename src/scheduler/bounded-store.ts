@@ -28,6 +28,7 @@ export function boundedStore(store: CertStore, clock: Clock): CertStore {
     put: (key, value, context, options) => bounded(`put ${key}`, context, store.put(key, value, context, options)),
     delete: (key, context, options) => bounded(`delete ${key}`, context, store.delete(key, context, options)),
     list: (prefix, context) => store.list(prefix, context),
+    ...(store.readsAtOnce !== undefined && { readsAtOnce: store.readsAtOnce }),
     ...(store.watch !== undefined && { watch: store.watch.bind(store) }),
     ...(lock === undefined
       ? {}

@@ -6,10 +6,12 @@
 import type { CertificateBundle } from '../core/certificate-bundle.js'
 import type { OperationContext } from '../core/context.js'
 import { DeployError } from '../errors.js'
+import { anySignal } from '../internal/checked-signal.js'
 import { withDeadline } from '../internal/deadline.js'
 import type { Deployer, DeployResult } from '../deployers/deployer.js'
 import { storeKey, type StoreKey } from '../stores/cert-store.js'
 import { cleanUpGraceMs, operationContext, type Environment } from './environment.js'
+import { lookAgainMs } from './look-again.js'
 import type { CertificateSpec } from './managed-certificate.js'
 import {
   bundleOf,
@@ -25,6 +27,7 @@ import {
 import { asCertError } from './plugin-failure.js'
 import { deploymentSchedule, longestRetryAfterMs, scheduledWait } from './retry-schedule.js'
 import { peekRecord, updateRecord } from './stored-records.js'
+import { whileAwake } from './while-awake.js'
 
 /** What became of one target in one pass. */
 export type DeploymentOutcome =
@@ -50,9 +53,6 @@ export function decideDeployment(
   const current = target?.fingerprintSha256 === fingerprintSha256 && failure === undefined
   return current && facts.known ? { action: 'none' } : { action: 'deploy' }
 }
-
-/** How long until a target that another replica works on is looked at again. */
-export const busyRetryMs = 15_000
 
 /**
  * Deploys to every target that needs it. Never throws for a target's failure.
@@ -113,16 +113,16 @@ async function deployToCluster(
   const context = operationContext(environment, signal, { certificate: spec.name })
   const lock = await store.lock(ledgerKey(spec.name, clusterHolder), context, { ttlMs: environment.lockTtlMs })
   if (lock === undefined) {
-    const nextAttemptAt = new Date(environment.clock.now() + busyRetryMs)
+    const nextAttemptAt = new Date(environment.clock.now() + lookAgainMs(environment.lockTtlMs))
     return deployers.map(({ name }) => ({ deployer: name, status: 'waiting', nextAttemptAt }))
   }
   try {
-    const held = { ...deployment, signal: AbortSignal.any([signal, lock.signal]) }
+    const held = { ...deployment, signal: anySignal(signal, lock.signal) }
     return await deployAll(deployers, clusterHolder, held)
   } catch (error) {
     if (signal.aborted || !lock.signal.aborted) throw error
     context.logger.warn('lock lost while deploying', { error })
-    const nextAttemptAt = new Date(environment.clock.now() + busyRetryMs)
+    const nextAttemptAt = new Date(environment.clock.now() + lookAgainMs(environment.lockTtlMs))
     return deployers.map(({ name }) => ({ deployer: name, status: 'failed', error, nextAttemptAt }))
   } finally {
     await lock.release()
@@ -192,11 +192,17 @@ async function deployToTarget(
     if (bundle.placeholder && !(await mayTakePlaceholder(deployer, bundle, environment, context))) {
       return { deployer, target, outcome: { deployer: deployer.name, status: 'waiting', nextAttemptAt: undefined } }
     }
-    if (!bundle.placeholder && (await isSuperseded(bundle, environment, context))) {
-      const nextAttemptAt = new Date(now)
+    // As long as a lease is trusted without word from the store.
+    const limitMs = (environment.lockTtlMs * 2) / 3
+    const result = await whileAwake({ ...context, limitMs }, async (awake) => {
+      const current = { ...context, signal: awake }
+      if (!bundle.placeholder && (await isSuperseded(bundle, environment, current))) return undefined
+      return bounded(deployer, environment, current, (inner) => deployer.deploy(bundle, inner))
+    })
+    if (result === undefined) {
+      const nextAttemptAt = new Date(environment.clock.now())
       return { deployer, target, outcome: { deployer: deployer.name, status: 'waiting', nextAttemptAt } }
     }
-    const result = await bounded(deployer, environment, context, (inner) => deployer.deploy(bundle, inner))
     if (result.status === 'deployed' || target?.fingerprintSha256 !== fingerprintSha256) {
       announceDeployed(deployer, result, deployment)
     }
@@ -243,9 +249,9 @@ async function deployToTarget(
   }
 }
 
-/** A process that was paused for long may hold an old certificate: what is stored now is what counts. */
-async function isSuperseded(
-  { name, fingerprintSha256 }: CertificateBundle,
+/** A process that was stopped for long may hold an old certificate: what is stored now is what counts. */
+export async function isSuperseded(
+  { name, fingerprintSha256 }: Pick<CertificateRecord, 'name' | 'fingerprintSha256'>,
   environment: Environment,
   context: OperationContext,
 ): Promise<boolean> {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { anySignal } from '../internal/checked-signal.js'
 import { withDeadline } from '../internal/deadline.js'
 import { CertError, HttpError } from '../errors.js'
 import type { Issuer } from '../issuers/issuer.js'
@@ -15,11 +16,12 @@ import {
   type RenewalFacts,
   type RenewalReason,
 } from './decide-renewal.js'
-import { busyRetryMs, deployCertificate, type DeploymentOutcome, type KnownTargets } from './deploy-certificate.js'
+import { deployCertificate, isSuperseded, type DeploymentOutcome, type KnownTargets } from './deploy-certificate.js'
 import { operationContext, type Environment } from './environment.js'
 import { expiryAlarm, type ExpiryLevel } from './expiry-alarm.js'
 import { issueCertificate, issuerContext, renewalSlot, sameNames } from './issue-certificate.js'
 import { identifierKey } from '../core/identifier.js'
+import { lookAgainMs } from './look-again.js'
 import { settingsOf, type CertificateSpec } from './managed-certificate.js'
 import { providePlaceholder } from './placeholder.js'
 import { certificateRecord, isPast, type CertificateRecord, type RenewalRecord } from './records.js'
@@ -62,6 +64,8 @@ export interface StoredState {
 }
 
 const renewalInfoTimeoutMs = 30_000
+/** Before a certificate that is due is looked at again although nothing is in its way. */
+const dueRetryMs = 15_000
 
 /** A pass, and why it could not do its work, when that is recorded nowhere: the shell tries again by its own schedule. */
 export interface PassResult {
@@ -127,7 +131,8 @@ export async function reconcileCertificate(
   const failedTarget = [...deployments, ...endpoints].find((outcome) => outcome.status === 'failed')
   const now = clock.now()
   const checkAgainAt = asksForRenewalInfo(spec, state, now) ? state.renewal.plan?.checkAgainAt : undefined
-  const nextRunAt = nextRun({ decision, busy: status === 'busy', checkAgainAt, deployments, endpoints, alarmAt, now })
+  const busyRetryMs = status === 'busy' ? lookAgainMs(environment.lockTtlMs) : undefined
+  const nextRunAt = nextRun({ decision, busyRetryMs, checkAgainAt, deployments, endpoints, alarmAt, now })
   const outcome: CertificateOutcome = {
     certificate: spec.name,
     status: failedTarget === undefined ? status : 'failed',
@@ -247,7 +252,7 @@ async function renewUnderLock(
   })
   if (lock === undefined) return { status: 'busy' }
   try {
-    const held = AbortSignal.any([signal, lock.signal])
+    const held = anySignal(signal, lock.signal)
     // Somebody else may have renewed it while we came here.
     const now = await loadState(spec, environment, held)
     const changed = recordOf(now)?.fingerprintSha256 !== recordOf(before)?.fingerprintSha256
@@ -306,19 +311,13 @@ async function refreshPlan(
     ? await askForRenewalInfo(spec, issuer, record, environment, signal)
     : { kind: 'not-asked' }
   const context = operationContext(environment, signal, { certificate: spec.name })
-  const renewal = await updateRecord(renewalSlot(spec), spec.name, environment, context, (current) => ({
-    ...current,
-    plan: nextPlan(
-      {
-        current: current.plan,
-        certificate: record,
-        answer,
-        now: clock.now(),
-        remainingRatio: environment.renewAtRemainingRatio,
-      },
-      random,
-    ),
-  }))
+  const renewal = await updateRecord(renewalSlot(spec), spec.name, environment, context, async (current) => {
+    // A process that was stopped since it read the certificate must not plan for an old one.
+    if (await isSuperseded(record, environment, context)) return current
+    const facts = { current: current.plan, certificate: record, answer, now: clock.now() }
+    const { renewAtRemainingRatio: remainingRatio } = environment
+    return { ...current, plan: nextPlan({ ...facts, remainingRatio }, random) }
+  })
   if (renewal.plan !== undefined && renewal.plan.selectedAt !== plan?.selectedAt) {
     environment.announce('renewal-planned', {
       certificate: spec.name,
@@ -385,7 +384,8 @@ function raiseAlarm(
 
 interface NextRunFacts {
   readonly decision: RenewalDecision
-  readonly busy: boolean
+  /** When to look again after another process, if one is at it. */
+  readonly busyRetryMs: number | undefined
   /** When to ask the CA for renewal information again, if it will be asked. */
   readonly checkAgainAt: number | undefined
   readonly deployments: readonly DeploymentOutcome[]
@@ -395,9 +395,9 @@ interface NextRunFacts {
 }
 
 /** The earliest instant at which anything is to be done. */
-function nextRun({ decision, busy, checkAgainAt, deployments, endpoints, alarmAt, now }: NextRunFacts): number {
-  const candidates: number[] = [alarmAt, decision.action === 'wait' ? decision.until : now + busyRetryMs]
-  if (busy) candidates.push(now + busyRetryMs)
+function nextRun({ decision, busyRetryMs, checkAgainAt, deployments, endpoints, alarmAt, now }: NextRunFacts): number {
+  const candidates: number[] = [alarmAt, decision.action === 'wait' ? decision.until : now + dueRetryMs]
+  if (busyRetryMs !== undefined) candidates.push(now + busyRetryMs)
   if (checkAgainAt !== undefined) candidates.push(checkAgainAt)
   for (const outcome of [...deployments, ...endpoints]) {
     if ('nextAttemptAt' in outcome && outcome.nextAttemptAt !== undefined)

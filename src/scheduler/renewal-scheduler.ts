@@ -52,7 +52,12 @@ export interface RenewalSchedulerOptions {
   readonly issuanceTimeoutMs?: number | undefined
   /** Limit of one deployment to one target, milliseconds. @defaultValue 900_000 (15 minutes) */
   readonly deploymentTimeoutMs?: number | undefined
-  /** Life of a lease in a shared store, milliseconds. A dead holder is replaced after it. @defaultValue 60_000 (1 minute) */
+  /**
+   * Life of a lease in a shared store, milliseconds; the same for all replicas. A dead holder is replaced within it and 15
+   * seconds.
+   *
+   * @defaultValue 60_000 (1 minute)
+   */
   readonly lockTtlMs?: number | undefined
   /** Name of this replica: owner of the ledger of its `node` deployers. @defaultValue the host name */
   readonly node?: string | undefined
@@ -84,8 +89,11 @@ const failedPassSchedule: readonly number[] = [5_000, 15_000, 60_000, 300_000, 9
 const longestWaitMs = 86_400_000
 /** A clock that steps back is noticed within this. */
 const longestIdleMs = 60_000
-/** Certificates read at once to tell about all of them: more would only queue up in a database's pool, and run out of time. */
-const readsAtOnce = 32
+/** More would only queue up in a database's pool, and run out of time. */
+const usualReadsAtOnce = 64
+const mostReadsAtOnce = 20_000
+/** Records of a certificate: what is stored, and how its renewal goes. */
+const readsPerCertificate = 2
 /** Two passes over one certificate are this far apart at least, whatever a plug-in says. */
 const shortestWaitMs = 100
 
@@ -141,6 +149,9 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     const { store, certificates = [], concurrency = 4, logger = silentLogger } = options
     if (typeof store !== 'object' || store === null) throw new TypeError('"store" option must be a CertStore')
     for (const method of ['get', 'put', 'delete', 'list']) assertMethod(store, method, 'store')
+    if (store.readsAtOnce !== undefined) {
+      assertNumber(store.readsAtOnce, 'store.readsAtOnce', { min: 1, max: mostReadsAtOnce, integer: true })
+    }
     assertArray(certificates, 'certificates')
     assertNumber(concurrency, 'concurrency', { min: 1, max: 1000, integer: true })
     const ratio = options.renewAtRemainingRatio
@@ -358,7 +369,9 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
 
   /** The event loop has its turn between certificates, also when a store in memory never waits. */
   #tellOfAll<Told>(signal: AbortSignal, tell: (managed: Managed) => Promise<Told>): Promise<Told[]> {
-    return boundedMap([...this.#managed.values()], readsAtOnce, signal, async (managed) => {
+    const { readsAtOnce = usualReadsAtOnce } = this.#environment.store
+    const atOnce = Math.ceil(readsAtOnce / readsPerCertificate)
+    return boundedMap([...this.#managed.values()], atOnce, signal, async (managed) => {
       const told = await tell(managed)
       await new Promise((resolve) => setImmediate(resolve))
       return told

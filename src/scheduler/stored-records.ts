@@ -91,14 +91,14 @@ export async function updateRecord<Value>(
   certificate: string,
   environment: Environment,
   context: OperationContext,
-  change: (current: Value) => Value,
+  change: (current: Value) => Value | Promise<Value>,
 ): Promise<Value> {
   const { codec, key, empty } = record
   for (let conflicts = 0; ; conflicts += 1) {
     const loaded = await loadRecord(codec, key, certificate, environment, context)
     const current = loaded === undefined || loaded === 'corrupt' ? undefined : loaded
     const before = current?.value ?? empty
-    const next = change(before)
+    const next = await change(before)
     if (next === before) return next
     try {
       await environment.store.put(key, codec.encode(next), context, { ifRevision: current?.revision ?? null })

@@ -63,6 +63,13 @@ export interface LockOptions {
 export interface CertStore {
   /** Appears in logs and errors: `file`. */
   readonly name: string
+  /**
+   * Reads asked for together that it answers best, 1 to 20,000. A scheduler asks for so many at once when it tells about all
+   * certificates: more is for stores which then read everything in one go.
+   *
+   * @defaultValue 64
+   */
+  readonly readsAtOnce?: number | undefined
   get(key: StoreKey, context: OperationContext): Promise<StoredValue | undefined>
   put(key: StoreKey, value: Uint8Array, context: OperationContext, options?: PutOptions): Promise<Revision>
   delete(key: StoreKey, context: OperationContext, options?: DeleteOptions): Promise<void>
@@ -79,7 +86,10 @@ export interface CertStore {
 
 /** A lease that is held. Disposing of it releases it; a lease that was lost is left alone. */
 export interface StoreLock extends AsyncDisposable {
-  /** Aborts with a {@link StoreError} `ERR_STORE_LOCK_LOST` once the lease cannot be trusted any more. */
+  /**
+   * Aborts with a {@link StoreError} `ERR_STORE_LOCK_LOST` once the lease cannot be trusted any more. SHOULD look at the clock
+   * when it is asked, and not only abort by a timer.
+   */
   readonly signal: AbortSignal
   /** Grows with every holder of this name: a number in decimal. */
   readonly fencingToken: string

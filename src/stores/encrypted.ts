@@ -108,6 +108,7 @@ export function encryptedStore(store: CertStore, key: StoreEncryptionKey | reado
     },
     delete: (storeKey, context, options) => store.delete(storeKey, context, options),
     list: (prefix, context) => store.list(prefix, context),
+    ...(store.readsAtOnce !== undefined && { readsAtOnce: store.readsAtOnce }),
     ...(store.lock !== undefined && { lock: store.lock.bind(store) }),
     ...(store.watch !== undefined && { watch: store.watch.bind(store) }),
     ...(store.close !== undefined && { close: store.close.bind(store) }),

@@ -8,10 +8,12 @@
  *
  * @module
  */
+import { randomUUID } from 'node:crypto'
 import type { Clock } from '../core/clock.js'
 import type { Logger } from '../core/logger.js'
 import { recordCodec, type RecordCodec, type RecordFields } from '../core/record.js'
 import { CertError, StoreError } from '../errors.js'
+import { checkedSignal } from '../internal/checked-signal.js'
 import type { Revision, StoredValue, StoreLock } from './cert-store.js'
 
 /** The value that holds the lease. It is never deleted: the fencing token has to grow. */
@@ -51,6 +53,8 @@ export interface Lease {
   readonly held: boolean
   readonly ttlMs: number
   readonly holder?: string | undefined
+  /** Tells this taking of the lock from all others. */
+  readonly id?: string | undefined
 }
 
 /** The value of the cell. */
@@ -59,6 +63,7 @@ export const leaseCodec: RecordCodec<Lease> = recordCodec<Lease>('lease', (field
   held: fields.boolean('held'),
   ttlMs: fields.number('ttlMs'),
   holder: fields.optional('holder', (name) => fields.text(name)),
+  id: fields.optional('id', (name) => fields.text(name)),
 }))
 
 /** Takes the lease, or resolves `undefined` at once when somebody else has it. */
@@ -75,16 +80,28 @@ export async function takeLease(options: LeaseOptions): Promise<StoreLock | unde
     held: true,
     ttlMs,
     holder: options.holder,
+    id: randomUUID(),
   }
   const startedAt = clock.now()
+  let revision: Revision
   try {
-    const revision = await cell.write(leaseCodec.encode(lease), found?.revision ?? null)
-    observations.delete(name)
-    return holdLease(lease, revision, startedAt, options)
+    revision = await cell.write(leaseCodec.encode(lease), found?.revision ?? null)
   } catch (error) {
     if (isConflict(error)) return undefined
-    throw error
+    // It may have been written all the same: a lease that nobody knows to have would keep everybody out for its life.
+    const written = await revisionOf(lease, options).catch(() => undefined)
+    if (written === undefined) throw error
+    revision = written
   }
+  observations.delete(name)
+  return holdLease(lease, revision, startedAt, options)
+}
+
+/** The current revision, if the lease is still this one. */
+async function revisionOf(lease: Lease, options: LeaseOptions): Promise<Revision | undefined> {
+  const found = await options.cell.read()
+  const current = found && readLease(found.value, options)
+  return current?.held === true && current.id === lease.id ? found?.revision : undefined
 }
 
 /** A damaged lease may be somebody's: it counts as held, and is waited for like any other. */
@@ -108,7 +125,7 @@ async function isOver(revision: Revision, lease: Lease, options: LeaseOptions): 
     // The clock may have been set. A holder trusts its lease for two thirds of its life, so that one step, which counts
     // for a third, cannot end a lease that is still trusted.
     const sinceLookMs = Math.max(0, now - observed.lookedAt)
-    unchangedMs = observed.unchangedMs + Math.min(sinceLookMs, lease.ttlMs / 3)
+    unchangedMs = observed.unchangedMs + Math.min(sinceLookMs, Math.ceil(lease.ttlMs / 3))
   }
   observations.set(name, { revision, unchangedMs, lookedAt: now })
   return unchangedMs >= lease.ttlMs
@@ -116,13 +133,14 @@ async function isOver(revision: Revision, lease: Lease, options: LeaseOptions): 
 
 function holdLease(lease: Lease, first: Revision, takenAt: number, options: LeaseOptions): StoreLock {
   const { store, name, cell, ttlMs, clock, logger } = options
-  const trustedMs = (ttlMs * 2) / 3
+  const trustedMs = Math.floor((ttlMs * 2) / 3)
   const lost = new AbortController()
   const ended = new AbortController()
   let revision = first
   /** A renewal failed that may have been carried out: the lease may have a revision that nobody was told. */
   let uncertain = false
   let released: Promise<void> | undefined
+  let trustedUntil = Infinity
 
   const lose = (why: string, cause?: unknown): void => {
     if (ended.signal.aborted) return
@@ -131,17 +149,22 @@ function holdLease(lease: Lease, first: Revision, takenAt: number, options: Leas
     lost.abort(new StoreError({ code: 'ERR_STORE_LOCK_LOST', message, store, cause }))
   }
 
+  const loseTrust = (): void => {
+    lose(`was not renewed for ${String(trustedMs)} ms`)
+  }
+  // The timer is late when the process was stopped: whoever asks before it acts is told by the clock.
+  checkedSignal(lost.signal, () => {
+    if (clock.now() >= trustedUntil) loseTrust()
+  })
+
   /** A timer of its own, so that a renewal that hangs cannot hide how late it is. */
   const trustUntil = (since: number): (() => void) => {
     const confirmed = new AbortController()
     // Never more than the whole time, also when the clock was set back since.
-    const ms = Math.min(trustedMs, Math.max(0, since + trustedMs - clock.now()))
-    clock.sleep(ms, { signal: confirmed.signal, background: true, deadline: true }).then(
-      () => {
-        lose(`was not renewed for ${String(Math.round(trustedMs))} ms`)
-      },
-      () => undefined,
-    )
+    const now = clock.now()
+    const ms = Math.min(trustedMs, Math.max(0, since + trustedMs - now))
+    trustedUntil = now + ms
+    clock.sleep(ms, { signal: confirmed.signal, background: true, deadline: true }).then(loseTrust, () => undefined)
     return () => {
       confirmed.abort()
     }
@@ -152,13 +175,6 @@ function holdLease(lease: Lease, first: Revision, takenAt: number, options: Leas
     endTrust()
   })
 
-  /** The current revision if the lease is still this one: no two have one token. */
-  const ownRevision = async (): Promise<Revision> => {
-    const found = await cell.read()
-    const current = found && readLease(found.value, options)
-    return found !== undefined && current?.held === true && current.token === lease.token ? found.revision : revision
-  }
-
   const renewUntilEnded = async (): Promise<void> => {
     let pauseMs = ttlMs / 3
     for (;;) {
@@ -167,9 +183,10 @@ function holdLease(lease: Lease, first: Revision, takenAt: number, options: Leas
       } catch {
         return
       }
+      if (lost.signal.aborted) return
       const startedAt = clock.now()
       try {
-        if (uncertain) revision = await ownRevision()
+        if (uncertain) revision = (await revisionOf(lease, options)) ?? revision
         revision = await cell.write(leaseCodec.encode(lease), revision)
         uncertain = false
       } catch (error) {
@@ -196,7 +213,7 @@ function holdLease(lease: Lease, first: Revision, takenAt: number, options: Leas
     // A renewal that is under way decides which revision there is to release.
     await renewing
     try {
-      if (uncertain) revision = await ownRevision()
+      if (uncertain) revision = (await revisionOf(lease, options)) ?? revision
       await cell.write(leaseCodec.encode({ ...lease, held: false }), revision)
     } catch (error) {
       // Nothing that was done under the lock is undone by this: the lease ends by itself.

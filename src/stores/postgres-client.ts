@@ -25,4 +25,6 @@ export interface PostgresListenerClient {
   on(event: 'notification', listener: (message: { readonly payload?: string | undefined }) => void): unknown
   on(event: 'error' | 'end', listener: (error?: Error) => void): unknown
   release(destroy: boolean): void
+  /** Lets the process end although the connection is open. */
+  unref?(): void
 }

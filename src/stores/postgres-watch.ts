@@ -24,6 +24,15 @@ export interface PostgresWatch {
 
 /** Pause before a connection that broke is made anew. */
 const pauseMs = 5_000
+/** How often a connection on which nothing happens is asked whether it is still there. */
+const askAgainMs = 60_000
+
+interface Listening {
+  readonly client: PostgresListenerClient
+  /** Resolves once nothing is heard any more. */
+  readonly broken: Promise<void>
+  readonly end: () => void
+}
 
 /** Watches until the signal aborts; rejects with its reason, or when the very first connection cannot be made. */
 export async function watchPostgres(watch: PostgresWatch): Promise<void> {
@@ -32,7 +41,7 @@ export async function watchPostgres(watch: PostgresWatch): Promise<void> {
   signal.throwIfAborted()
   let listening = await watch.attempt((limit) => listen(watch, limit))
   for (;;) {
-    await listening.broken
+    await untilBroken(listening, watch)
     signal.throwIfAborted()
     logger.warn('the connection that listens for changes broke', { store })
     for (;;) {
@@ -55,14 +64,31 @@ export async function watchPostgres(watch: PostgresWatch): Promise<void> {
   }
 }
 
-/** Resolves once the server tells; `broken` resolves when it does not any more. */
-async function listen(watch: PostgresWatch, limit: AbortSignal): Promise<{ readonly broken: Promise<void> }> {
+/** A connection whose other end vanished without a word looks like one on which nothing happens. */
+async function untilBroken({ client, broken, end }: Listening, watch: PostgresWatch): Promise<void> {
+  const over = new AbortController()
+  void broken.then(() => {
+    over.abort('over')
+  })
+  while (!over.signal.aborted) {
+    try {
+      await watch.context.clock.sleep(askAgainMs, { signal: over.signal, background: true })
+      await watch.attempt(() => client.query('SELECT 1'))
+    } catch {
+      end()
+    }
+  }
+}
+
+/** Resolves once the server tells. */
+async function listen(watch: PostgresWatch, limit: AbortSignal): Promise<Listening> {
   const { listener, statement, prefix, onChange, context } = watch
   const { signal } = context
   const client: PostgresListenerClient = await listener.connect()
   let end = (): void => undefined
   const broken = new Promise<void>((resolve) => (end = resolve))
   signal.addEventListener('abort', end, { once: true })
+  client.unref?.()
   client.on('error', end)
   client.on('end', end)
   client.on('notification', ({ payload }) => {
@@ -82,5 +108,5 @@ async function listen(watch: PostgresWatch, limit: AbortSignal): Promise<{ reado
     end()
     throw error
   }
-  return { broken }
+  return { client, broken, end }
 }

@@ -279,9 +279,13 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
           await query(statements.remove, [false, key], signal)
           return
         }
-        const rows = await query(statements.removeRevision, [false, key, ifRevision], signal)
-        const [counted] = rows as readonly { readonly removed: number; readonly found: number }[]
-        if (counted?.removed === 0 && counted.found > 0) throw conflict({ store: name, key }, 'changed')
+        const isRefused = async (): Promise<boolean> => {
+          const rows = await query(statements.removeRevision, [false, key, ifRevision], signal)
+          const [counted] = rows as readonly { readonly removed: number; readonly found: number }[]
+          return counted?.removed === 0 && counted.found > 0
+        }
+        // What another one changes at the same time was found as it was before, and may be gone since: looked at anew.
+        if ((await isRefused()) && (await isRefused())) throw conflict({ store: name, key }, 'changed')
       }),
     list,
     ...storeLeases({

@@ -12,6 +12,8 @@ export type TcpFault =
   | 'drop-after'
   /** The request is passed on to nobody, and the connection stays. */
   | 'hang'
+  /** Nothing passes any more, over any connection, until `thaw`; what was sent meanwhile arrives then. */
+  | 'freeze'
 
 export interface TcpProxy {
   readonly port: number
@@ -19,6 +21,9 @@ export interface TcpProxy {
   arm(nth: number, fault: TcpFault): void
   /** From now on nothing goes wrong any more. Tells whether something did. */
   disarm(): boolean
+  /** Whether something went wrong since `arm`. */
+  readonly fired: boolean
+  thaw(): void
   /** Cuts what is connected, and refuses who comes until `restore`, which may lead elsewhere. */
   cut(): void
   restore(target?: number): void
@@ -31,7 +36,14 @@ export async function tcpProxy(firstTarget: number): Promise<TcpProxy> {
   let fired = false
   let refusing = false
   let target = firstTarget
+  /** What happens at `thaw`; `undefined`: nothing is frozen. */
+  let frozen: (() => void)[] | undefined
 
+  /** Now, or at `thaw`. */
+  const pass = (act: () => void): void => {
+    if (frozen === undefined) act()
+    else frozen.push(act)
+  }
   const track = (connection: Socket): void => {
     open.add(connection)
     connection.on('close', () => open.delete(connection))
@@ -47,8 +59,12 @@ export async function tcpProxy(firstTarget: number): Promise<TcpProxy> {
     track(upstream)
     let hanging = false
     let cutAtReply = false
-    client.on('close', () => upstream.destroy())
-    upstream.on('close', () => client.destroy())
+    client.on('close', () => {
+      pass(() => upstream.destroy())
+    })
+    upstream.on('close', () => {
+      pass(() => client.destroy())
+    })
     client.on('data', (request: Buffer) => {
       if (armed !== undefined && (armed.left -= 1) === 0) {
         const { fault } = armed
@@ -59,13 +75,14 @@ export async function tcpProxy(firstTarget: number): Promise<TcpProxy> {
           return
         }
         if (fault === 'hang') hanging = true
+        else if (fault === 'freeze') frozen = []
         else cutAtReply = true
       }
-      if (!hanging) upstream.write(request)
+      if (!hanging) pass(() => upstream.write(request))
     })
     upstream.on('data', (reply: Buffer) => {
       if (cutAtReply) client.destroy()
-      else client.write(reply)
+      else pass(() => client.write(reply))
     })
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -78,6 +95,14 @@ export async function tcpProxy(firstTarget: number): Promise<TcpProxy> {
     disarm() {
       armed = undefined
       return fired
+    },
+    get fired() {
+      return fired
+    },
+    thaw() {
+      const held = frozen ?? []
+      frozen = undefined
+      for (const act of held) act()
     },
     cut() {
       refusing = true

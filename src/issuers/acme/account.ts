@@ -8,7 +8,8 @@
 import { createHash } from 'node:crypto'
 import { generatePrivateKey, importPrivateKey, type KeyAlgorithm } from '../../core/private-key.js'
 import { recordCodec, type RecordCodec, type RecordFields } from '../../core/record.js'
-import { AcmeError, HttpError } from '../../errors.js'
+import { AcmeError } from '../../errors.js'
+import { anySignal } from '../../internal/checked-signal.js'
 import { singleFlight } from '../../internal/single-flight.js'
 import { storeKey, type StoreKey } from '../../stores/cert-store.js'
 import type { IssuerContext } from '../issuer.js'
@@ -81,6 +82,11 @@ const codec: RecordCodec<AccountRecord> = recordCodec('acme-account', (fields) =
 }))
 
 const lockTtlMs = 60_000
+/**
+ * Longest wait for another process that makes the account. Its lock spares the CA some requests and no more: with or without
+ * it everybody uses the stored key, for which the CA keeps one account. A holder that died must not hold up its successor.
+ */
+const lockWaitMs = 3_000
 const lockPollMs = 500
 /** Longer than any process can still be about to send a key change. */
 const rollOverGraceMs = 3_600_000
@@ -173,7 +179,7 @@ export function accountKeeper(options: AccountKeeperOptions, transport: AcmeTran
       termsOfServiceAgreed: true,
       ...(options.contact.length === 0 ? {} : { contact: options.contact }),
     }
-    // With a binding, a lost answer is followed by a look-up: the binding may be used up.
+    // With a binding, a failure is followed by a look-up: the binding may be used up, by us or by another process.
     const repeatable = !options.bindExternalAccount
     try {
       return await newAccount(
@@ -183,8 +189,8 @@ export function accountKeeper(options: AccountKeeperOptions, transport: AcmeTran
         context,
       )
     } catch (error) {
-      if (repeatable || !(error instanceof HttpError)) throw error
-      const found = await lookUp(signer, context)
+      if (repeatable) throw error
+      const found = await lookUp(signer, context).catch(() => undefined)
       if (found === undefined) throw error
       return found
     }
@@ -320,16 +326,16 @@ export function accountKeeper(options: AccountKeeperOptions, transport: AcmeTran
     })
   }
 
-  /** One process at a time, where the store offers locks. After a lease's life without one, the key alone must do. */
+  /** One process at a time, where the store offers locks. After a short wait for one, the key alone must do. */
   async function underLock<T>(context: IssuerContext, run: (context: IssuerContext) => Promise<T>): Promise<T> {
     const { store, clock, signal } = context
     if (store.lock === undefined) return run(context)
-    const giveUpAt = clock.now() + lockTtlMs
+    const giveUpAt = clock.now() + lockWaitMs
     for (;;) {
       const lock = await store.lock(recordKey, context, { ttlMs: lockTtlMs })
       if (lock !== undefined) {
         try {
-          return await run({ ...context, signal: AbortSignal.any([signal, lock.signal]) })
+          return await run({ ...context, signal: anySignal(signal, lock.signal) })
         } finally {
           await lock.release().catch((error: unknown) => {
             context.logger.warn('lock could not be released, it ends by itself', { lock: recordKey, error })

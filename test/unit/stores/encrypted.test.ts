@@ -133,6 +133,7 @@ describe('encryptedStore', () => {
     const full = encryptedStore(
       {
         ...memoryStore(),
+        readsAtOnce: 5,
         watch: () => Promise.resolve(void calls.push('watch')),
         close: () => Promise.resolve(void calls.push('close')),
       },
@@ -142,6 +143,7 @@ describe('encryptedStore', () => {
     await full.watch?.('', () => undefined, context)
     await full.close?.()
     expect(calls).toEqual(['watch', 'close'])
+    expect(full.readsAtOnce).toBe(5)
   })
 
   it.each([

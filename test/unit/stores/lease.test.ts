@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import { StoreError } from '../../../src/errors.js'
+import { lookAgainMs } from '../../../src/scheduler/look-again.js'
 import type { Revision, StoredValue, StoreLock } from '../../../src/stores/cert-store.js'
 import { takeLease, type LeaseCell, type LeaseObservations, type LeaseOptions } from '../../../src/stores/lease.js'
 import { fakeClock, type FakeClock } from '../../../src/testing/fake-clock.js'
 import { recordingLogger } from '../../../src/testing/recording-logger.js'
+import { stoppableClock } from '../../support/stoppable-clock.js'
 
 const ttlMs = 60_000
 
@@ -187,6 +189,67 @@ describe('a holder', () => {
     expect(await participant(cell).take(), 'the lock was not released').toBeDefined()
   })
 
+  it('that was stopped knows by the clock, before any timer, that its lease is over, and writes nothing', async () => {
+    const cell = new TestCell()
+    const clock = stoppableClock()
+    const lock = await taken(participant(cell, clock))
+    await clock.advance(10)
+    clock.stop((ttlMs * 2) / 3 - 11)
+    expect(lock.signal.aborted).toBe(false)
+    clock.stop(1)
+    expect(lock.signal.aborted).toBe(true)
+    expect(lock.signal.reason).toMatchObject({ code: 'ERR_STORE_LOCK_LOST' })
+    await lock.release()
+    await clock.advance(10 * ttlMs)
+    expect(cell.writes).toBe(1)
+    expect(clock.sleeping).toBe(0)
+  })
+
+  it('that was stopped renews nothing when its timers have their turn', async () => {
+    const cell = new TestCell()
+    const clock = stoppableClock()
+    const lock = await taken(participant(cell, clock))
+    clock.stop(3 * ttlMs)
+    await clock.advance(ttlMs / 3)
+    expect(cell.writes).toBe(1)
+    expect(lock.signal.aborted).toBe(true)
+  })
+
+  it('has its lease also when the reply to the taking was lost', async () => {
+    const cell = new TestCell()
+    const write = cell.write.bind(cell)
+    cell.write = async (value, ifRevision) => {
+      await write(value, ifRevision)
+      throw new Error('the connection broke')
+    }
+    const lock = await taken(participant(cell))
+    cell.write = write
+    expect(lock.signal.aborted).toBe(false)
+    expect(await participant(cell).take()).toBeUndefined()
+    await lock.release()
+    expect(await participant(cell).take(), 'the lock was not released').toBeDefined()
+  })
+
+  it.each([
+    ['the taking failed', () => undefined],
+    [
+      'somebody else has it by now, with the same token',
+      async (cell: TestCell) => {
+        await taken(participant(cell))
+      },
+    ],
+  ])('does not mistake a lease for its own when %s', async (_, meanwhile) => {
+    const cell = new TestCell()
+    const failure = new Error('the connection broke')
+    const write = cell.write.bind(cell)
+    cell.write = async () => {
+      cell.write = write
+      await meanwhile(cell)
+      throw failure
+    }
+    await expect(participant(cell).take()).rejects.toBe(failure)
+  })
+
   it('is not disturbed by a release that fails', async () => {
     const cell = new TestCell()
     const lock = await taken(participant(cell))
@@ -274,21 +337,36 @@ describe('a waiter', () => {
     }
   })
 
-  it('that looks every 15 s replaces a dead holder within a minute and 15 s', async () => {
-    for (let firstLookMs = 0; firstLookMs < 15_000; firstLookMs += 1000) {
-      const cell = new TestCell()
-      const waiter = participant(cell)
-      await taken(participant(cell))
-      await waiter.clock.advance(firstLookMs)
-      let waitedMs = firstLookMs
-      while ((await waiter.take()) === undefined) {
-        await waiter.clock.advance(15_000)
-        waitedMs += 15_000
+  it.each([150, 900, 1_000, 4_999, 30_000, 45_000, 60_000, 90_001, 300_000])(
+    'that looks as often as evercert does replaces a dead holder of a lease of %i ms in time, whenever it died',
+    async (leaseMs) => {
+      const pauseMs = lookAgainMs(leaseMs)
+      let longestMs = 0
+      for (let part = 0; part < 7; part += 1) {
+        for (let phase = 0; phase < 5; phase += 1) {
+          const cell = new TestCell()
+          const [holder, waiter] = [participant(cell), participant(cell)]
+          const lock = await holder.take({ ttlMs: leaseMs })
+          const diesMs = Math.floor((leaseMs * part) / 7)
+          let nowMs = Math.floor((pauseMs * phase) / 5)
+          await holder.clock.advance(Math.min(nowMs, diesMs))
+          await waiter.clock.advance(nowMs)
+          while ((await waiter.take({ ttlMs: leaseMs })) === undefined) {
+            if (nowMs < diesMs) await holder.clock.advance(Math.min(pauseMs, diesMs - nowMs))
+            await waiter.clock.advance(pauseMs)
+            nowMs += pauseMs
+          }
+          longestMs = Math.max(longestMs, nowMs - diesMs)
+          // It had stopped to trust its lease by then.
+          await holder.clock.advance(nowMs - diesMs)
+          expect(lock?.signal.aborted).toBe(true)
+        }
       }
-      expect(waitedMs).toBeGreaterThanOrEqual(ttlMs)
-      expect(waitedMs).toBeLessThanOrEqual(ttlMs + 15_000)
-    }
-  })
+      expect(longestMs).toBeGreaterThan((leaseMs * 2) / 3)
+      // The rest of the 15 seconds is for what the successor waits for besides.
+      expect(longestMs).toBeLessThanOrEqual(leaseMs + 11_000)
+    },
+  )
 
   it('does not wait for a holder that is proven dead', async () => {
     const cell = new TestCell()

@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events'
 import { describe, expect, it, vi } from 'vitest'
 import { postgresStore, type PostgresListenerClient, type PostgresPool } from '../../../src/stores/postgres.js'
+import type { Revision } from '../../../src/stores/cert-store.js'
 import { fakeClock } from '../../../src/testing/fake-clock.js'
 import { operationContext } from '../../../src/testing/operation-context.js'
 import { recordingLogger } from '../../../src/testing/recording-logger.js'
@@ -138,6 +139,20 @@ describe('what goes wrong', () => {
     expect(clock.sleeping).toBe(0)
   })
 
+  it.each([
+    ['is gone', { removed: 0, found: 0 }, true],
+    ['has another revision', { removed: 0, found: 1 }, false],
+  ])('is no guess when a row that is deleted changes at the same time: when it %s', async (_, second, done) => {
+    const answers = [{ removed: 0, found: 1 }, second]
+    const { pool, sent } = scripted({ query: () => [answers.shift()] })
+    const ifRevision = 'one' as Revision
+    const deleting = postgresStore({ pool }).delete(key, operationContext(), { ifRevision })
+    if (done) await deleting
+    else await expect(deleting).rejects.toMatchObject({ code: 'ERR_STORE_CONFLICT' })
+    expect(answers).toEqual([])
+    expect(sent).toHaveLength(3)
+  })
+
   it('is told for a pool that decodes bytes, for an entry of another revision, and for what is too large', async () => {
     const { pool } = scripted({ query: () => [{ key, revision: 'x', entry: '\\x00' }] })
     await expect(postgresStore({ pool }).get(key, operationContext())).rejects.toThrow(/does not hand out bytea/)
@@ -194,9 +209,14 @@ describe('a watch', () => {
   class Listener extends EventEmitter implements PostgresListenerClient {
     readonly statements: string[] = []
     readonly released: boolean[] = []
+    keepsProcess = true
+    answers = true
     query(text: string): Promise<unknown> {
       this.statements.push(text)
-      return Promise.resolve()
+      return this.answers ? Promise.resolve() : new Promise(() => undefined)
+    }
+    unref(): void {
+      this.keepsProcess = false
     }
     release(destroy: boolean): void {
       this.released.push(destroy)
@@ -245,6 +265,42 @@ describe('a watch', () => {
     expect(clients[1]?.released).toEqual([true])
     clients[1]?.emit('notification', { payload: key })
     expect(told).toHaveLength(2)
+    expect(clock.sleeping).toBe(0)
+  })
+
+  it('keeps no process alive, and notices that nobody is there any more', async () => {
+    const clock = fakeClock()
+    const clients: Listener[] = []
+    const { pool } = scripted({ query: (text) => (text.includes('SELECT key') ? [{ key }] : []) })
+    const listener = {
+      connect: async () => {
+        const client = new Listener()
+        clients.push(client)
+        return client
+      },
+    }
+    const told: string[] = []
+    const abort = new AbortController()
+    const watching = postgresStore({ pool, listener, timeoutMs: 1_000 }).watch?.(
+      'certificates/',
+      (each) => told.push(each),
+      operationContext({ clock, signal: abort.signal }),
+    )
+    const ended = expect(watching).rejects.toBe('stopped')
+    await vi.waitUntil(() => clock.sleeping > 0 && clients[0]?.statements.length === 1)
+    expect(clients[0]?.keepsProcess).toBe(false)
+    await clock.advance(600_000)
+    expect(clients[0]?.statements.slice(1)).toEqual(Array.from({ length: 10 }, () => 'SELECT 1'))
+    expect(clients).toHaveLength(1)
+
+    if (clients[0]) clients[0].answers = false
+    await clock.advance(60_000 + 1_000 + 5_000)
+    await vi.waitUntil(() => told.length === 1)
+    expect(clients[0]?.released).toEqual([true])
+    expect(clients).toHaveLength(2)
+    abort.abort('stopped')
+    await ended
+    expect(clients[1]?.released).toEqual([true])
     expect(clock.sleeping).toBe(0)
   })
 

@@ -572,6 +572,18 @@ describe('several processes', () => {
     expect(world.ca.certificates).toHaveLength(1)
   })
 
+  it('do not wait for long for one that died while it made the account', async () => {
+    await using world = await createWorld()
+    const dead = await world.store.lock?.('accounts/shared', world.context(), { ttlMs: 3_600_000 })
+    expect(dead).toBeDefined()
+    const startedAt = world.clock.now()
+    const { url } = await world.issuer({ id: 'shared' }).account(world.context())
+    expect(world.ca.accounts.map((account) => account.url)).toEqual([url])
+    expect(world.clock.now() - startedAt).toBeGreaterThan(1_000)
+    expect(world.clock.now() - startedAt).toBeLessThanOrEqual(3_500)
+    await dead?.release()
+  })
+
   it('share an account also when the store has no locks', async () => {
     await using world = await createWorld()
     const { lock: _, ...store } = world.store

@@ -1,0 +1,51 @@
+/**
+ * Work that rests on what was read a moment ago, in a process that can be stopped at any point (SIGSTOP, a suspended machine,
+ * an event loop that somebody blocks) and then goes on as if nothing had been.
+ *
+ * @module
+ */
+import type { Clock } from '../core/clock.js'
+import { anySignal, checkedSignal } from '../internal/checked-signal.js'
+
+/** Parts of {@link whileAwake}. */
+export interface Wakefulness {
+  readonly clock: Clock
+  readonly signal: AbortSignal
+  /** How long the process may stand still, milliseconds. */
+  readonly limitMs: number
+}
+
+/** Why nobody waits for the next look any more. */
+const over = 'over'
+
+/** Runs something with a signal that aborts once the process has stood still for too long. Resolves `undefined` then. */
+export async function whileAwake<Result>(
+  { clock, signal, limitMs }: Wakefulness,
+  run: (signal: AbortSignal) => Promise<Result>,
+): Promise<Result | undefined> {
+  const overslept = new AbortController()
+  const ended = new AbortController()
+  let awakeAt = clock.now()
+  const look = (): void => {
+    const now = clock.now()
+    const stillMs = now - awakeAt
+    if (stillMs < limitMs) return
+    overslept.abort(new DOMException(`the process stood still for ${String(stillMs)} ms`, 'AbortError'))
+  }
+  const lookUntilEnded = async (): Promise<void> => {
+    for (;;) {
+      await clock.sleep(limitMs / 3, { signal: ended.signal, background: true })
+      look()
+      awakeAt = clock.now()
+    }
+  }
+  lookUntilEnded().catch(() => undefined)
+  try {
+    return await run(anySignal(signal, checkedSignal(overslept.signal, look)))
+  } catch (error) {
+    if (signal.aborted || !overslept.signal.aborted) throw error
+    return undefined
+  } finally {
+    ended.abort(over)
+  }
+}
