@@ -17,7 +17,7 @@ import { describeWith } from '../support/servers.js'
 import { tcpProxy, type TcpFault, type TcpProxy } from '../support/tcp-proxy.js'
 import { openStore, replicaScheduler, untilSettled, type Settled } from './programs/replica-scheduler.js'
 
-const engines = ['redis', 'ioredis', 'postgres', 'kubernetes'] as const
+const engines = ['redis', 'ioredis', 'postgres'] as const
 const lockTtlMs = 1_000
 
 /** What there is once the fault came to pass. */

@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
+import type { OperationContext } from '../../../../src/core/context.js'
 import { CertError, type AnyCertError } from '../../../../src/errors.js'
 import type { Revision, StoreKey } from '../../../../src/stores/cert-store.js'
 import { kubernetesStore, type KubernetesStoreOptions } from '../../../../src/stores/kubernetes/index.js'
@@ -160,6 +161,12 @@ describe('the Secret of an entry', () => {
 })
 
 describe('compare-and-set', () => {
+  type Store = ReturnType<typeof kubernetesStore>
+  function writeLate(store: Store, what: 'put' | 'delete', ifRevision: Revision, context: OperationContext) {
+    if (what === 'put') return store.put(key, bytes('late'), context, { ifRevision })
+    return store.delete(key, context, { ifRevision })
+  }
+
   it('looks again after each change of a label, and writes once', async () => {
     const { api, store, context } = setUp()
     const first = await store.put(key, bytes('one'), context)
@@ -191,10 +198,7 @@ describe('compare-and-set', () => {
       if (isWrite(request) && changed === undefined) await (changed = open().put(key, bytes('theirs'), context))
       return undefined as never
     }
-    const late =
-      what === 'put'
-        ? store.put(key, bytes('late'), context, { ifRevision: revision })
-        : store.delete(key, context, { ifRevision: revision })
+    const late = writeLate(store, what, revision, context)
     expect(await failureOf(late)).toMatchObject({ code: 'ERR_STORE_CONFLICT' })
     expect(Buffer.from((await store.get(key, context))!.value).toString()).toBe('theirs')
   })
@@ -212,10 +216,7 @@ describe('compare-and-set', () => {
         await kubernetesStore({ kubeConfig: api.kubeConfig, fetch: api.fetch }).put(key, bytes('theirs'), context)
         return undefined as never
       }
-      const late =
-        what === 'put'
-          ? store.put(key, bytes('late'), context, { ifRevision: revision })
-          : store.delete(key, context, { ifRevision: revision })
+      const late = writeLate(store, what, revision, context)
       expect(await failureOf(late)).toMatchObject({ code: 'ERR_STORE_CONFLICT' })
       expect(onlySecret(api).data).not.toEqual(data)
     }
