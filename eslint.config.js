@@ -46,7 +46,7 @@ const serverSentEvents = {
 const aws = { regex: '^@(aws-sdk|smithy)/', message: 'Only src/solvers/route53/route53-client.ts knows the AWS SDK.' }
 const kubernetes = {
   regex: '^@kubernetes/',
-  message: 'Only src/deployers/kubernetes-secret/kubernetes-client.ts knows the Kubernetes client.',
+  message: 'Only src/internal/kubernetes/kubernetes-api.ts knows the Kubernetes client.',
 }
 const timers = { regex: '^(node:)?timers', message: 'Wait with the injected clock.' }
 const self = { regex: '^evercert(/|$)', message: 'Inside src, import the file itself.' }
@@ -58,6 +58,11 @@ const vendorBut = (allowed) => vendor.filter((pattern) => pattern !== allowed)
 
 /** @param {string[]} except */
 const everythingOfOurs = (except) => `${up}(?!${alternatives(except)})`
+/** For folders of src/internal, which are one level deeper. */
+const outsideInternal = {
+  regex: String.raw`^\.\./\.\./(?!${alternatives(['core/', 'errors\\.js$'])})`,
+  message: 'internal imports core and errors only.',
+}
 const plugInNeighbours = [...interfaceFiles, ...sharedFiles].map((path) => path.replace(/^.*\//, ''))
 const concretePlugIns = {
   regex: String.raw`${up}${alternatives(kinds)}/(?!${alternatives(plugInNeighbours)}\.js$)`,
@@ -158,6 +163,8 @@ export default defineConfig(
     regex: everythingOfOurs(['core/', 'errors\\.js$']),
     message: 'internal imports core and errors only.',
   }),
+  zone(['src/internal/kubernetes/**/*.ts'], ...vendor, outsideInternal),
+  zone(['src/internal/kubernetes/kubernetes-api.ts'], ...vendorBut(kubernetes), outsideInternal),
   zone(
     kinds.map((kind) => `src/${kind}/**/*.ts`),
     ...vendor,
@@ -170,7 +177,6 @@ export default defineConfig(
   ...[
     { file: 'src/issuers/acme/acme-transport.ts', knows: acmeClient },
     { file: 'src/deployers/marathon/marathon-events.ts', knows: serverSentEvents },
-    { file: 'src/deployers/kubernetes-secret/kubernetes-client.ts', knows: kubernetes },
     { file: 'src/solvers/route53/route53-client.ts', knows: aws },
   ].map(({ file, knows }) => zone([file], ...vendorBut(knows), concretePlugIns, siblings, scheduler, testing, barrel)),
   zone(

@@ -18,15 +18,22 @@ const permanent: Readonly<Record<string, string>> = {
   ENAMETOOLONG: 'the name is too long',
 }
 
+/** What an error of the file system says to a person, and whether it may pass. `undefined` for any other error. */
+export function fileFailure(error: unknown): { readonly why: string; readonly passing: boolean } | undefined {
+  const code = errorCode(error)
+  if (code === undefined || CertError.isInstance(error) || !(error instanceof Error)) return undefined
+  const reason = permanent[code]
+  return { why: `${reason ?? error.message} (${code})`, passing: reason === undefined }
+}
+
 /** Turns an error of the system into a {@link DeployError}; others, and abort reasons, pass through. */
 export function deployFailure(deployer: string, action: string, error: unknown, signal?: AbortSignal): unknown {
-  const code = errorCode(error)
   if (signal?.aborted === true && error === signal.reason) return error
-  if (code === undefined || CertError.isInstance(error) || !(error instanceof Error)) return error
-  const reason = permanent[code]
+  const failure = fileFailure(error)
+  if (failure === undefined) return error
   return new DeployError({
-    code: reason === undefined ? 'ERR_DEPLOY_UNAVAILABLE' : 'ERR_DEPLOY_REJECTED',
-    message: `${deployer}: cannot ${action}: ${reason ?? error.message} (${code})`,
+    code: failure.passing ? 'ERR_DEPLOY_UNAVAILABLE' : 'ERR_DEPLOY_REJECTED',
+    message: `${deployer}: cannot ${action}: ${failure.why}`,
     deployer,
     cause: error,
   })

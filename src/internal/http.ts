@@ -62,6 +62,8 @@ export interface HttpRequest {
   readonly body?: string | Uint8Array | undefined
   readonly signal: AbortSignal
   /** @defaultValue that of the client */
+  readonly clock?: Clock | undefined
+  /** @defaultValue that of the client */
   readonly timeoutMs?: number | undefined
   /** @defaultValue that of the client */
   readonly maxBodyBytes?: number | undefined
@@ -170,7 +172,7 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
         redirect: 'manual',
         signal: until,
       }).catch(explain)
-    return { failure, explain, send, deadline: { clock, signal, ms, onTimeout } }
+    return { failure, explain, send, deadline: { clock: request.clock ?? clock, signal, ms, onTimeout } }
   }
 
   return {

@@ -11,7 +11,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../core/clock.js'
 import type { Logger } from '../core/logger.js'
-import { recordCodec, type RecordFields } from '../core/record.js'
+import { recordCodec, type RecordCodec, type RecordFields } from '../core/record.js'
 import { CertError, StoreError } from '../errors.js'
 import { checkedSignal } from '../internal/checked-signal.js'
 import type { Revision, StoredValue, StoreLock } from './cert-store.js'
@@ -47,7 +47,8 @@ export interface LeaseOptions {
   readonly isDead?: ((holder: string) => Promise<boolean>) | undefined
 }
 
-interface Lease {
+/** What the value says. */
+export interface Lease {
   readonly token: number
   readonly held: boolean
   readonly ttlMs: number
@@ -56,7 +57,8 @@ interface Lease {
   readonly id?: string | undefined
 }
 
-const leaseCodec = recordCodec<Lease>('lease', (fields: RecordFields) => ({
+/** The value of the cell. */
+export const leaseCodec: RecordCodec<Lease> = recordCodec<Lease>('lease', (fields: RecordFields) => ({
   token: fields.number('token'),
   held: fields.boolean('held'),
   ttlMs: fields.number('ttlMs'),

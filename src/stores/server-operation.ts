@@ -24,17 +24,23 @@ export interface ServerOperationsOptions {
   readonly explain: (error: Error) => string
 }
 
+/** Makes the error of an operation that failed. `reason` continues "cannot write certificates/www:". */
+export type TellUnavailable = (reason: string, cause?: unknown, retryAt?: Date) => StoreError
+
 /** Runs one operation; `action` and `key` are for its messages. */
 export type ServerOperation = <Result>(
   action: string,
   key: string,
   context: OperationContext,
-  run: (signal: AbortSignal) => Promise<Result>,
+  run: (signal: AbortSignal, unavailable: TellUnavailable) => Promise<Result>,
 ) => Promise<Result>
 
 /** Makes the one function through which a store talks to its server. */
 export function serverOperations(options: ServerOperationsOptions): ServerOperation {
-  return (action, key, context, run) => explained(options, action, key, context, () => limited(options, context, run))
+  return (action, key, context, run) =>
+    explained(options, action, key, context, (unavailable) =>
+      limited(options, context, (signal) => run(signal, unavailable)),
+    )
 }
 
 /**
@@ -68,21 +74,19 @@ async function explained<Result>(
   action: string,
   key: string,
   { signal }: OperationContext,
-  run: () => Promise<Result>,
+  run: (unavailable: TellUnavailable) => Promise<Result>,
 ): Promise<Result> {
+  const unavailable: TellUnavailable = (reason, cause, retryAt) =>
+    new StoreError({
+      code: 'ERR_STORE_UNAVAILABLE',
+      message: `${store}: cannot ${action} ${key}: ${reason}`,
+      ...{ store, key, cause, retryAt },
+    })
   try {
-    return await run()
+    return await run(unavailable)
   } catch (error) {
     if (signal.aborted && error === signal.reason) throw error
     if (CertError.isInstance(error)) throw error
-    const unavailable = (reason: string, cause?: unknown): StoreError =>
-      new StoreError({
-        code: 'ERR_STORE_UNAVAILABLE',
-        message: `${store}: cannot ${action} ${key}: ${reason}`,
-        store,
-        key,
-        cause,
-      })
     if (error instanceof NoAnswer) throw unavailable(error.message)
     const failure = bareError(error)
     throw unavailable(explain(failure), failure)

@@ -9,9 +9,11 @@ import type { CertStore, StoreKey } from '../../src/stores/cert-store.js'
 import { encryptedStore } from '../../src/stores/encrypted.js'
 import { fileStore } from '../../src/stores/file.js'
 import { keyName } from '../../src/stores/file/key-name.js'
+import { kubernetesStore } from '../../src/stores/kubernetes/index.js'
 import { memoryStore } from '../../src/stores/memory.js'
 import { operationContext } from '../../src/testing/operation-context.js'
 import { certStoreContract, type StoreFixture } from '../../src/testing/store-contract.js'
+import { fakeKubeObjects } from '../support/fake-kube-objects.js'
 import { temporaryDirectory } from '../support/temporary-directory.js'
 
 async function onDisk(
@@ -54,6 +56,25 @@ describe('fileStore', () => {
     { describe, it },
     { createStore: () => onDisk((directory) => fileStore({ directory }), damageFile), level: 'strict' },
   )
+})
+
+describe('kubernetesStore', () => {
+  const createStore = async (): Promise<StoreFixture> => {
+    const api = fakeKubeObjects()
+    const { kubeConfig, fetch } = api
+    return {
+      store: kubernetesStore({ kubeConfig, fetch }),
+      reopen: () => Promise.resolve(kubernetesStore({ kubeConfig, fetch })),
+      damage: async (key) => {
+        for (const [name, { metadata, data }] of Object.entries(api.secrets())) {
+          if (metadata.annotations?.['evercert.dev/key'] !== key) continue
+          const entry = Buffer.from(flipLastBit(Buffer.from(data!['entry']!, 'base64'))).toString('base64')
+          api.edit('secrets', name, { data: { entry } })
+        }
+      },
+    }
+  }
+  certStoreContract({ describe, it }, { createStore, level: 'strict' })
 })
 
 describe('encryptedStore', () => {

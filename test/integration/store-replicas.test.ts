@@ -23,8 +23,8 @@ import type { ReplicaInstructions } from './programs/replica-program.js'
 
 /** Inside node_modules, so that the bundle finds its dependencies and git does not see it. */
 const bundles = fileURLToPath(new URL('../../node_modules/.cache/evercert-replica-program', import.meta.url))
-const engines = ['redis', 'ioredis', 'postgres', 'file'] as const
-const shared = ['redis', 'postgres'] as const
+const engines = ['redis', 'ioredis', 'postgres', 'kubernetes', 'file'] as const
+const shared = ['redis', 'postgres', 'kubernetes'] as const
 
 interface Replica {
   readonly child: ChildProcess
@@ -33,7 +33,7 @@ interface Replica {
   readonly ended: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>
 }
 
-describeWith(['redis-server', 'postgres'], 'replicas on one store', () => {
+describeWith(['redis-server', 'postgres', 'etcd', 'kube-apiserver'], 'replicas on one store', () => {
   let world: ReplicaWorld
   const started = new Set<ChildProcess>()
   const defaults = { mode: 'passes', endAtStep: 0, signal: 'SIGKILL' } as const

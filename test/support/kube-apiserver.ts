@@ -73,7 +73,8 @@ export async function writeTokenFile(path: string, token: string): Promise<void>
   await rename(`${path}.new`, path)
 }
 
-export async function startKubeApiserver(): Promise<KubeApiserver> {
+/** @param flags - more of the server's own */
+export async function startKubeApiserver(...flags: readonly string[]): Promise<KubeApiserver> {
   const directory = await temporaryDirectory()
   const running: ServerProcess[] = []
   const stop = async (): Promise<void> => {
@@ -130,6 +131,7 @@ export async function startKubeApiserver(): Promise<KubeApiserver> {
             '--disable-admission-plugins=ServiceAccount',
             '--profiling=false',
             '--shutdown-delay-duration=0s',
+            ...flags,
           ],
           ready: [{ port }],
           readyTimeoutMs: 60_000,

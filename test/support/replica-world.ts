@@ -12,6 +12,7 @@ import type { StoreKey } from '../../src/stores/cert-store.js'
 import { operationContext } from '../../src/testing/operation-context.js'
 import { startTestCa, type TestCa } from '../../src/testing/test-ca/index.js'
 import { openStore, type ReplicaOptions, type ReplicaStore } from '../integration/programs/replica-scheduler.js'
+import { startKubeApiserver } from './kube-apiserver.js'
 import { startPostgres } from './postgres.js'
 import { startRedis } from './redis.js'
 import { temporaryDirectory } from './temporary-directory.js'
@@ -46,7 +47,8 @@ export async function startReplicaWorld(): Promise<ReplicaWorld> {
   }).listen(0, '127.0.0.1')
   await once(web, 'listening')
   const httpPort = (web.address() as AddressInfo).port
-  const [redis, postgres] = await Promise.all([startRedis(), startPostgres()])
+  const [redis, postgres, kube] = await Promise.all([startRedis(), startPostgres(), startKubeApiserver()])
+  const ports = { postgres: postgres.port, kubernetes: Number(new URL(kube.url).port), redis: redis.port }
   let count = 0
   return {
     async scenario(engine, change = {}) {
@@ -57,7 +59,8 @@ export async function startReplicaWorld(): Promise<ReplicaWorld> {
         ca,
         replica: {
           engine,
-          port: engine === 'postgres' ? postgres.port : redis.port,
+          port: engine === 'postgres' || engine === 'kubernetes' ? ports[engine] : ports.redis,
+          kubeConfigFile: kube.adminKubeConfigPath,
           place: engine === 'file' ? join(work.path, name) : name,
           directoryUrl: ca.directoryUrl,
           caPem: ca.httpsCaPem,
@@ -73,7 +76,7 @@ export async function startReplicaWorld(): Promise<ReplicaWorld> {
     },
     async stop() {
       web.close()
-      await Promise.all([redis.stop(), postgres.stop()])
+      await Promise.all([redis.stop(), postgres.stop(), kube.stop()])
       await work.remove()
     },
   }

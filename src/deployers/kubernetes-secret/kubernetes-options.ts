@@ -3,33 +3,20 @@
  *
  * @module
  */
-import type { RequestOptions } from 'node:https'
 import { assertCertificates } from '../../internal/certificates-option.js'
 import type { FetchFunction } from '../../internal/http.js'
 import {
-  assertArray,
-  assertBoolean,
-  assertDuration,
-  assertFunction,
-  assertMethod,
-  assertOptions,
-  assertPath,
-  assertText,
-} from '../../internal/options.js'
-
-/**
- * What is used of `KubeConfig` of `@kubernetes/client-node`, 1.4 or newer: where the cluster is, and who asks.
- */
-export interface KubernetesConfig {
-  getCurrentCluster(): {
-    readonly server: string
-    readonly skipTLSVerify?: boolean | undefined
-    readonly proxyUrl?: string | undefined
-  } | null
-  getCurrentUser(): { readonly authProvider?: unknown } | null
-  /** Sets trust, client certificate and headers of a request. */
-  applyToHTTPSOptions(options: RequestOptions): Promise<void>
-}
+  assertConnection,
+  type KubernetesConfig,
+  type KubernetesConnection,
+} from '../../internal/kubernetes/kubernetes-config.js'
+import {
+  assertNamespace,
+  assertObjectName,
+  labelKeyPattern,
+  labelValuePattern,
+} from '../../internal/kubernetes/kubernetes-names.js'
+import { assertArray, assertBoolean, assertOptions, assertText } from '../../internal/options.js'
 
 /** A PKCS#12 keystore beside the PEM entries. */
 export interface KubernetesKeystore {
@@ -94,11 +81,9 @@ export interface KeystoreSettings extends KubernetesKeystore {
 }
 
 /** {@link KubernetesSecretDeployerOptions}, checked and complete. */
-export interface KubernetesSettings {
+export interface KubernetesSettings extends KubernetesConnection {
   readonly secretName: string
   readonly namespaces: readonly string[]
-  readonly kubeConfig: KubernetesConfig | undefined
-  readonly kubeConfigFile: string | undefined
   readonly ca: string | undefined
   readonly combinedPem: boolean
   readonly keystore: KeystoreSettings | undefined
@@ -106,9 +91,7 @@ export interface KubernetesSettings {
   readonly annotations: Readonly<Record<string, string>>
   readonly fieldManager: string
   readonly takeOver: boolean
-  readonly timeoutMs: number
   readonly name: string
-  readonly fetch: FetchFunction | undefined
 }
 
 const optionNames = [
@@ -128,12 +111,6 @@ const optionNames = [
   'fetch',
 ]
 
-const dnsLabel = String.raw`[a-z0-9](?:[-a-z0-9]*[a-z0-9])?`
-const dnsLabelPattern = new RegExp(`^(?=.{1,63}$)${dnsLabel}$`)
-const dnsSubdomainPattern = new RegExp(String.raw`^(?=.{1,253}$)${dnsLabel}(?:\.${dnsLabel})*$`)
-const qualifiedName = String.raw`(?=.{1,63}$)[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?`
-const labelKeyPattern = new RegExp(String.raw`^(?:(?=[^/]{1,253}/)${dnsLabel}(?:\.${dnsLabel})*/)?${qualifiedName}$`)
-const labelValuePattern = new RegExp(`^(?:${qualifiedName})?$`)
 const dataKeyPattern = /^[-._a-zA-Z0-9]{1,253}$/
 
 /** Checks and copies the options. @throws `TypeError` that names the option */
@@ -142,29 +119,19 @@ export function checkKubernetesOptions(options: KubernetesSecretDeployerOptions)
   const { secretName, namespaces, kubeConfig, kubeConfigFile, ca, keystore, fetch } = options
   const { labels = {}, annotations = {}, combinedPem = false, takeOver = false } = options
   const { fieldManager = 'evercert', timeoutMs = 15_000 } = options
-  assertSecretName(secretName, 'secretName')
+  assertObjectName(secretName, 'secretName')
   assertNamespaces(namespaces)
-  if (kubeConfig !== undefined) {
-    if (kubeConfigFile !== undefined) {
-      throw new TypeError('the options "kubeConfig" and "kubeConfigFile" exclude each other')
-    }
-    for (const method of ['getCurrentCluster', 'getCurrentUser', 'applyToHTTPSOptions']) {
-      assertMethod(kubeConfig, method, 'kubeConfig')
-    }
-  }
-  if (kubeConfigFile !== undefined) assertPath(kubeConfigFile, 'kubeConfigFile')
+  assertConnection({ kubeConfig, kubeConfigFile, timeoutMs, fetch })
   if (ca !== undefined) assertCertificates(ca, 'ca')
   assertBoolean(combinedPem, 'combinedPem')
   assertBoolean(takeOver, 'takeOver')
   assertMetadata(labels, 'labels', labelValuePattern)
   assertMetadata(annotations, 'annotations')
   assertText(fieldManager, 'fieldManager', 128)
-  assertDuration(timeoutMs, 'timeoutMs')
   // It is in every message and event.
   const more = namespaces.length > 3 ? [`+${String(namespaces.length - 3)}`] : []
   const { name = `kubernetes-secret:${[...namespaces.slice(0, 3), ...more].join(',')}/${secretName}` } = options
   assertText(name, 'name')
-  if (fetch !== undefined) assertFunction(fetch, 'fetch')
   return {
     secretName,
     namespaces: [...namespaces],
@@ -183,20 +150,6 @@ export function checkKubernetesOptions(options: KubernetesSecretDeployerOptions)
   }
 }
 
-/** Checks the name of a ServiceAccount or a Secret. */
-export function assertSecretName(value: unknown, option: string): asserts value is string {
-  if (typeof value !== 'string' || !dnsSubdomainPattern.test(value)) {
-    throw new TypeError(`"${option}" option must be a name as Kubernetes has them, got ${JSON.stringify(value)}`)
-  }
-}
-
-/** Checks the name of a namespace. */
-export function assertNamespace(value: unknown, option: string): asserts value is string {
-  if (typeof value !== 'string' || !dnsLabelPattern.test(value)) {
-    throw new TypeError(`"${option}" option must be the name of a namespace, got ${JSON.stringify(value)}`)
-  }
-}
-
 function assertNamespaces(namespaces: readonly string[]): void {
   assertArray(namespaces, 'namespaces')
   if (namespaces.length === 0 || namespaces.length > 1_000) {
@@ -212,7 +165,7 @@ function keystoreOption(keystore: KubernetesKeystore): KeystoreSettings {
   assertOptions(keystore, ['passwordSecret', 'alias'], 'keystore')
   const { passwordSecret, alias = 'certificate' } = keystore
   assertOptions(passwordSecret, ['name', 'key'], 'keystore.passwordSecret')
-  assertSecretName(passwordSecret.name, 'keystore.passwordSecret.name')
+  assertObjectName(passwordSecret.name, 'keystore.passwordSecret.name')
   if (typeof passwordSecret.key !== 'string' || !dataKeyPattern.test(passwordSecret.key)) {
     throw new TypeError('"keystore.passwordSecret.key" option must be the name of an entry of a Secret')
   }

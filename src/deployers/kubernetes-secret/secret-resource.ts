@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { asObject, parseObject, resourceVersionOf, strings } from '../../internal/kubernetes/api-object.js'
 
 /** What is used of a Secret. */
 export interface SecretResource {
@@ -30,10 +31,10 @@ export interface FieldManager {
 export function readSecret(text: string, name: string, namespace: string): SecretResource | undefined {
   const secret = parseObject(text)
   const metadata = asObject(secret?.['metadata'])
-  const resourceVersion = metadata['resourceVersion']
+  const resourceVersion = resourceVersionOf(metadata)
   if (secret?.['kind'] !== 'Secret' || metadata['name'] !== name || metadata['namespace'] !== namespace)
     return undefined
-  if (typeof resourceVersion !== 'string' || !/^[\x21-\x7e]{1,100}$/.test(resourceVersion)) return undefined
+  if (resourceVersion === undefined) return undefined
   const { type, immutable, data } = secret
   const managedFields: unknown[] = Array.isArray(metadata['managedFields']) ? metadata['managedFields'] : []
   return {
@@ -45,28 +46,6 @@ export function readSecret(text: string, name: string, namespace: string): Secre
     annotations: strings(metadata['annotations']),
     managers: managedFields.map(readManager),
   }
-}
-
-/** The object a JSON text holds, if it does. */
-export function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {
-  try {
-    const value: unknown = JSON.parse(text)
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined
-  } catch {
-    return undefined
-  }
-}
-
-/** The members of something that should be an object; none of anything else. */
-export function asObject(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {}
-}
-
-function strings(value: unknown): Readonly<Record<string, string>> {
-  const entries = Object.entries(asObject(value)).flatMap(([key, text]) =>
-    typeof text === 'string' ? [[key, text] as const] : [],
-  )
-  return Object.fromEntries(entries)
 }
 
 function readManager(value: unknown): FieldManager {

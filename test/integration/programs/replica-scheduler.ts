@@ -3,6 +3,7 @@
  * that all replicas share.
  */
 import { appendFileSync, readFileSync } from 'node:fs'
+import { KubeConfig } from '@kubernetes/client-node'
 import { createClient } from '@redis/client'
 import { Redis } from 'ioredis'
 import pg from 'pg'
@@ -14,16 +15,19 @@ import { RenewalScheduler } from '../../../src/scheduler/renewal-scheduler.js'
 import { webrootSolver } from '../../../src/solvers/webroot.js'
 import type { CertStore } from '../../../src/stores/cert-store.js'
 import { fileStore } from '../../../src/stores/file.js'
+import { kubernetesStore } from '../../../src/stores/kubernetes/index.js'
 import { postgresStore } from '../../../src/stores/postgres.js'
 import { redisStore } from '../../../src/stores/redis.js'
 
 /** Where a replica keeps its certificates. */
 export interface ReplicaStore {
-  readonly engine: 'redis' | 'ioredis' | 'postgres' | 'file'
+  readonly engine: 'redis' | 'ioredis' | 'postgres' | 'kubernetes' | 'file'
   /** Of the server. */
   readonly port: number
   /** Prefix, table or directory. */
   readonly place: string
+  /** Who asks Kubernetes. */
+  readonly kubeConfigFile?: string | undefined
   /** Limit of one operation. @defaultValue that of the store */
   readonly timeoutMs?: number | undefined
 }
@@ -54,7 +58,8 @@ export interface OpenReplicaStore {
   close(): unknown
 }
 
-export async function openStore({ engine, port, place, timeoutMs }: ReplicaStore): Promise<OpenReplicaStore> {
+export async function openStore(options: ReplicaStore): Promise<OpenReplicaStore> {
+  const { engine, port, place, timeoutMs } = options
   switch (engine) {
     case 'redis': {
       const client = createClient({ socket: { port, host: '127.0.0.1' } })
@@ -87,6 +92,16 @@ export async function openStore({ engine, port, place, timeoutMs }: ReplicaStore
       const pool = new pg.Pool({ host: '127.0.0.1', port, user: 'postgres', database: 'postgres' })
       pool.on('error', () => undefined)
       return { store: postgresStore({ pool, listener: pool, table: place, timeoutMs }), close: () => pool.end() }
+    }
+    case 'kubernetes': {
+      const kubeConfig = new KubeConfig()
+      kubeConfig.loadFromFile(options.kubeConfigFile ?? '')
+      kubeConfig.clusters = kubeConfig.clusters.map((each) => ({
+        ...each,
+        server: `https://127.0.0.1:${String(port)}`,
+      }))
+      const store = kubernetesStore({ kubeConfig, namespace: 'default', prefix: place.replace('_', '-'), timeoutMs })
+      return { store, close: () => store.close?.() }
     }
     case 'file':
       return { store: fileStore({ directory: place }), close: () => undefined }
