@@ -2,6 +2,7 @@ import { createClient } from '@redis/client'
 import { type CertStore } from 'evercert'
 import { encryptedStore } from 'evercert/stores/encrypted'
 import { fileStore } from 'evercert/stores/file'
+import { kubernetesStore } from 'evercert/stores/kubernetes'
 import { postgresStore } from 'evercert/stores/postgres'
 import { redisStore } from 'evercert/stores/redis'
 import pg from 'pg'
@@ -48,6 +49,13 @@ async function openEngine(place: string): Promise<OpenStore> {
         console.error('postgres', error)
       })
       return { store: postgresStore({ pool, listener: pool }), close: () => pool.end() }
+    }
+    case 'kubernetes': {
+      // kubernetes://namespace, with the account of the Pod, or with ?kubeconfig=/a/file
+      const { hostname, searchParams } = new URL(place)
+      const kubeConfigFile = searchParams.get('kubeconfig') ?? undefined
+      const store = kubernetesStore({ namespace: hostname, kubeConfigFile })
+      return { store, close: () => store.close?.() }
     }
     case 'file':
       return { store: fileStore({ directory: place.replace(/^file:\/\//, '') }), close: () => undefined }

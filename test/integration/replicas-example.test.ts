@@ -15,6 +15,7 @@ import { systemClock } from '../../src/core/clock.js'
 import { silentLogger } from '../../src/core/logger.js'
 import { storeResponder } from '../../src/solvers/store-responder.js'
 import { deployerContract, startTestCa } from '../../src/testing/index.js'
+import { startKubeApiserver } from '../support/kube-apiserver.js'
 import { startPostgres } from '../support/postgres.js'
 import { freePorts, withFreePorts } from '../support/ports.js'
 import { startRedis } from '../support/redis.js'
@@ -37,6 +38,11 @@ const engines = {
     const postgres = await startPostgres()
     onTestFinished(() => postgres.stop())
     return `postgres://postgres@127.0.0.1:${String(postgres.port)}/postgres`
+  },
+  async kubernetes(): Promise<string> {
+    const kube = await startKubeApiserver()
+    onTestFinished(() => kube.stop())
+    return `kubernetes://default?kubeconfig=${encodeURIComponent(kube.adminKubeConfigPath)}`
   },
   async file(): Promise<string> {
     const directory = await temporaryDirectory()
@@ -132,8 +138,8 @@ async function prepareService(engine: keyof typeof engines, ports: readonly numb
   return { place, ca, edge, http, https, settings, startWorker, served }
 }
 
-describeWith(['redis-server', 'postgres'], 'examples/replicas', () => {
-  it.each(['redis', 'postgres', 'file'] as const)(
+describeWith(['redis-server', 'postgres', 'etcd', 'kube-apiserver'], 'examples/replicas', () => {
+  it.each(['redis', 'postgres', 'kubernetes', 'file'] as const)(
     '%s: three workers place one order, and all follow a renewal, also the one that was killed before',
     async (engine) => {
       const { place, ca, edge, http, https, startWorker, served, workers } = await withFreePorts(
