@@ -25,7 +25,12 @@ export {
   UserActionRequiredError,
 } from './errors.js'
 
-export type { ReconcileReport, RenewalSchedulerOptions, RunOptions } from './scheduler/renewal-scheduler.js'
+export type {
+  ReconcileOptions,
+  ReconcileReport,
+  RenewalSchedulerOptions,
+  RunOptions,
+} from './scheduler/renewal-scheduler.js'
 export type { Endpoint, ManagedCertificate } from './scheduler/managed-certificate.js'
 export type { RenewalEventMap } from './scheduler/events.js'
 export type { CertificateOutcome } from './scheduler/reconcile.js'

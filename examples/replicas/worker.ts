@@ -82,14 +82,26 @@ for (const event of ['issuance-failed', 'deployment-failed', 'verification-faile
 }
 scheduler.start()
 
+const stopping = new AbortController()
+const { signal: stopped } = stopping
+const endsWithWorker = (work: Promise<unknown>): Promise<unknown> =>
+  work.catch((error: unknown) => {
+    if (!stopped.aborted) console.error(WORKER, error)
+  })
+
 // A file store does not tell what others have stored: then look. It costs a read when there is nothing new.
-const looking = store.watch === undefined ? setInterval(() => void scheduler.reconcile(), 2_000) : undefined
+let look: Promise<unknown> | undefined
+const lookNow = (): void => {
+  look ??= endsWithWorker(scheduler.reconcile({ signal: stopped })).finally(() => (look = undefined))
+}
+const looking = store.watch === undefined ? setInterval(lookNow, 2_000) : undefined
 
 // For the day a key has leaked: `kill -USR2` to one worker, and all have a new certificate.
-process.on('SIGUSR2', () => void scheduler.renew('www', { force: true }))
+process.on('SIGUSR2', () => void endsWithWorker(scheduler.renew('www', { force: true, signal: stopped })))
 
 const stop = async (): Promise<void> => {
   clearInterval(looking)
+  stopping.abort()
   for (const server of [http, https]) {
     server.close()
     server.closeIdleConnections()
@@ -101,5 +113,5 @@ const stop = async (): Promise<void> => {
   if (process.connected) process.disconnect()
 }
 // A terminal sends the one, and main.ts then the other.
-let stopped: Promise<void> | undefined
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void (stopped ??= stop()))
+let ending: Promise<void> | undefined
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void (ending ??= stop()))

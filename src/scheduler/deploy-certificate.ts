@@ -32,8 +32,13 @@ import { whileAwake } from './while-awake.js'
 /** What became of one target in one pass. */
 export type DeploymentOutcome =
   | { readonly deployer: string; readonly status: 'deployed' | 'unchanged' }
-  /** Failed before and must wait, or another replica is at it, or a placeholder has no business there. */
-  | { readonly deployer: string; readonly status: 'waiting'; readonly nextAttemptAt: Date | undefined }
+  /** Failed before and must wait, or another replica is at it (`busy`), or a placeholder has no business there. */
+  | {
+      readonly deployer: string
+      readonly status: 'waiting'
+      readonly busy?: boolean | undefined
+      readonly nextAttemptAt: Date | undefined
+    }
   | { readonly deployer: string; readonly status: 'failed'; readonly error: unknown; readonly nextAttemptAt: Date }
 
 /** Leaves that this process has itself brought to, or seen at, a target: a ledger alone proves nothing after a restart. */
@@ -114,7 +119,7 @@ async function deployToCluster(
   const lock = await store.lock(ledgerKey(spec.name, clusterHolder), context, { ttlMs: environment.lockTtlMs })
   if (lock === undefined) {
     const nextAttemptAt = new Date(environment.clock.now() + lookAgainMs(environment.lockTtlMs))
-    return deployers.map(({ name }) => ({ deployer: name, status: 'waiting', nextAttemptAt }))
+    return deployers.map(({ name }) => ({ deployer: name, status: 'waiting', busy: true, nextAttemptAt }))
   }
   try {
     const held = { ...deployment, signal: anySignal(signal, lock.signal) }
@@ -194,14 +199,21 @@ async function deployToTarget(
     }
     // As long as a lease is trusted without word from the store.
     const limitMs = (environment.lockTtlMs * 2) / 3
+    const later = (waitMs: number): TargetResult => {
+      const nextAttemptAt = new Date(environment.clock.now() + waitMs)
+      return { deployer, target, outcome: { deployer: deployer.name, status: 'waiting', nextAttemptAt } }
+    }
     const result = await whileAwake({ ...context, limitMs }, async (awake) => {
       const current = { ...context, signal: awake }
-      if (!bundle.placeholder && (await isSuperseded(bundle, environment, current))) return undefined
+      const newest = bundle.placeholder ? 'this' : await newestOf(bundle, environment, current)
+      if (newest !== 'this') return newest
       return bounded(deployer, environment, current, (inner) => deployer.deploy(bundle, inner))
     })
+    if (result === 'another') return later(0)
+    if (result === 'unknown') return later(lookAgainMs(environment.lockTtlMs))
     if (result === undefined) {
-      const nextAttemptAt = new Date(environment.clock.now())
-      return { deployer, target, outcome: { deployer: deployer.name, status: 'waiting', nextAttemptAt } }
+      context.logger.warn('the process stood still while it deployed; what came of it is not known', { limitMs })
+      return later(lookAgainMs(environment.lockTtlMs))
     }
     if (result.status === 'deployed' || target?.fingerprintSha256 !== fingerprintSha256) {
       announceDeployed(deployer, result, deployment)
@@ -246,6 +258,21 @@ async function deployToTarget(
         },
       },
     }
+  }
+}
+
+/** A store that cannot be read is no fault of the target. */
+async function newestOf(
+  bundle: CertificateBundle,
+  environment: Environment,
+  context: OperationContext,
+): Promise<'this' | 'another' | 'unknown'> {
+  try {
+    return (await isSuperseded(bundle, environment, context)) ? 'another' : 'this'
+  } catch (error) {
+    context.signal.throwIfAborted()
+    context.logger.warn('not deployed: the store does not say whether the certificate is still the newest', { error })
+    return 'unknown'
   }
 }
 

@@ -17,3 +17,8 @@ const fewestLooks = 3
 export function lookAgainMs(lockTtlMs: number): number {
   return Math.ceil(lockTtlMs / Math.max(fewestLooks, Math.ceil(lockTtlMs / longestPauseMs)))
 }
+
+/** How long a process that works once, and then ends, waits for others: in that time a dead one can be replaced. */
+export function patienceMs(lockTtlMs: number): number {
+  return lockTtlMs + 15_000
+}

@@ -27,6 +27,7 @@ import { boundedStore } from './bounded-store.js'
 import { DueQueue } from './due-queue.js'
 import type { Environment } from './environment.js'
 import type { RenewalEventMap } from './events.js'
+import { lookAgainMs, patienceMs } from './look-again.js'
 import { parseManagedCertificate, type CertificateSpec, type ManagedCertificate } from './managed-certificate.js'
 import { reconcileCertificate, type CertificateOutcome, type PassMemory } from './reconcile.js'
 import { scheduledWait } from './retry-schedule.js'
@@ -74,6 +75,18 @@ export interface RenewalSchedulerOptions {
 /** Options of a call that may take long. */
 export interface RunOptions {
   readonly signal?: AbortSignal | undefined
+}
+
+/** Options of {@link RenewalScheduler.reconcile}. */
+export interface ReconcileOptions extends RunOptions {
+  /**
+   * Waits for other processes that are at a certificate, for the life of a lease (`lockTtlMs`) and 15 seconds at most: a
+   * process that works once cannot replace a dead one otherwise, because that takes watching its lease for so long. Not while
+   * the scheduler is running, which watches anyway.
+   *
+   * @defaultValue true
+   */
+  readonly waitForOthers?: boolean | undefined
 }
 
 /** What {@link RenewalScheduler.reconcile} did. */
@@ -287,19 +300,29 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
   }
 
   /**
-   * One pass over every certificate, without timers: for cron, scripts and tests. Never rejects for a certificate's
-   * failure: that is in the report.
+   * One pass over every certificate, and more over those that another process is at: for cron, scripts and tests. Never
+   * rejects for a certificate's failure: that is in the report.
    */
-  async reconcile(options: RunOptions = {}): Promise<ReconcileReport> {
-    const signal = options.signal ?? new AbortController().signal
-    // No more than can run: to begin a hundred thousand at once holds up the host for half a second.
-    const outcomes = await boundedMap([...this.#managed.keys()], this.#concurrency, signal, (name) =>
-      this.#pass(name, { signal }),
-    )
-    const done = outcomes.filter((outcome) => outcome !== undefined)
+  async reconcile(options: ReconcileOptions = {}): Promise<ReconcileReport> {
+    const { signal = new AbortController().signal, waitForOthers = true } = options
+    const { clock, lockTtlMs } = this.#environment
+    const done = new Map<string, CertificateOutcome>()
+    const giveUpAt = this.#now() + patienceMs(lockTtlMs)
+    let names = [...this.#managed.keys()]
+    for (;;) {
+      // No more than can run: to begin a hundred thousand at once holds up the host for half a second.
+      const outcomes = await boundedMap(names, this.#concurrency, signal, (name) => this.#pass(name, { signal }))
+      for (const [index, name] of names.entries()) {
+        const outcome = outcomes[index]
+        if (outcome !== undefined) done.set(name, outcome)
+      }
+      names = names.filter((name) => isBusy(done.get(name)))
+      if (names.length === 0 || !waitForOthers || this.#run !== undefined || this.#now() >= giveUpAt) break
+      await clock.sleep(lookAgainMs(lockTtlMs), { signal })
+    }
     let next = this.#now() + longestWaitMs
-    for (const { nextRunAt } of done) next = Math.min(next, nextRunAt.getTime())
-    return { outcomes: done, nextRunAt: new Date(next) }
+    for (const { nextRunAt } of done.values()) next = Math.min(next, nextRunAt.getTime())
+    return { outcomes: [...done.values()], nextRunAt: new Date(next) }
   }
 
   /**
@@ -545,6 +568,12 @@ const optionNames = [
   'random',
   'logger',
 ] as const
+
+/** Another process is at it. */
+function isBusy(outcome: CertificateOutcome | undefined): boolean {
+  if (outcome === undefined) return false
+  return outcome.status === 'busy' || outcome.deployments.some((each) => 'busy' in each && each.busy === true)
+}
 
 function notManaged(name: string): CertError {
   return new CertError({

@@ -66,8 +66,14 @@ export const leaseCodec: RecordCodec<Lease> = recordCodec<Lease>('lease', (field
   id: fields.optional('id', (name) => fields.text(name)),
 }))
 
+/** A lease that can be given back although it is in use. */
+export interface HeldLease extends StoreLock {
+  /** Tells the holder that it is lost, then releases it. `why` continues "the lock ...". */
+  abandon(why: string): Promise<void>
+}
+
 /** Takes the lease, or resolves `undefined` at once when somebody else has it. */
-export async function takeLease(options: LeaseOptions): Promise<StoreLock | undefined> {
+export async function takeLease(options: LeaseOptions): Promise<HeldLease | undefined> {
   const { name, cell, ttlMs, clock, observations } = options
   const found = await cell.read()
   const previous = found === undefined ? undefined : readLease(found.value, options)
@@ -131,7 +137,7 @@ async function isOver(revision: Revision, lease: Lease, options: LeaseOptions): 
   return unchangedMs >= lease.ttlMs
 }
 
-function holdLease(lease: Lease, first: Revision, takenAt: number, options: LeaseOptions): StoreLock {
+function holdLease(lease: Lease, first: Revision, takenAt: number, options: LeaseOptions): HeldLease {
   const { store, name, cell, ttlMs, clock, logger } = options
   const trustedMs = Math.floor((ttlMs * 2) / 3)
   const lost = new AbortController()
@@ -207,9 +213,7 @@ function holdLease(lease: Lease, first: Revision, takenAt: number, options: Leas
   }
   const renewing = renewUntilEnded()
 
-  const release = async (): Promise<void> => {
-    if (lost.signal.aborted) return
-    ended.abort()
+  const giveBack = async (): Promise<void> => {
     // A renewal that is under way decides which revision there is to release.
     await renewing
     try {
@@ -221,10 +225,24 @@ function holdLease(lease: Lease, first: Revision, takenAt: number, options: Leas
     }
   }
 
+  const release = async (): Promise<void> => {
+    if (lost.signal.aborted) return
+    ended.abort()
+    await giveBack()
+  }
+
+  const abandon = async (why: string): Promise<void> => {
+    if (lost.signal.aborted) return
+    // Whoever relies on it is told before anybody else can have it.
+    lose(why)
+    await giveBack()
+  }
+
   return {
     signal: lost.signal,
     fencingToken: String(lease.token),
     release: () => (released ??= release()),
+    abandon: (why) => (released ??= abandon(why)),
     [Symbol.asyncDispose]: () => (released ??= release()),
   }
 }

@@ -230,7 +230,7 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
     const own = { ...context, signal: new AbortController().signal }
     return {
       read: () =>
-        attempt('read', `lock ${lock}`, context, async (signal) => {
+        attempt('read', `lock ${lock}`, own, async (signal) => {
           const [entry] = await readAll(true, [lock], signal)
           return entry && 'damage' in entry ? { value: new Uint8Array(), revision: entry.revision } : entry
         }),

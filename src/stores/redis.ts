@@ -252,7 +252,7 @@ export function redisStore(options: RedisStoreOptions): CertStore {
     const own = { ...context, signal: new AbortController().signal }
     return {
       read: () =>
-        attempt('read', `lock ${lock}`, context, async (signal) => {
+        attempt('read', `lock ${lock}`, own, async (signal) => {
           const [entry] = await readAll(leases.hash, [lock], signal)
           return entry && 'damage' in entry ? { value: new Uint8Array(), revision: entry.revision } : entry
         }),

@@ -6,8 +6,8 @@
 import type { Clock } from '../core/clock.js'
 import type { OperationContext } from '../core/context.js'
 import { assertDuration } from '../internal/options.js'
-import type { CertStore, StoreLock } from './cert-store.js'
-import { takeLease, type LeaseObservations, type LeaseOptions } from './lease.js'
+import type { CertStore } from './cert-store.js'
+import { takeLease, type HeldLease, type LeaseObservations, type LeaseOptions } from './lease.js'
 
 /** Parts of {@link storeLeases}. */
 export interface StoreLeasesOptions {
@@ -23,7 +23,7 @@ export interface StoreLeasesOptions {
 export function storeLeases(options: StoreLeasesOptions): Required<Pick<CertStore, 'lock' | 'close'>> {
   const { store, clock, open } = options
   const observations: LeaseObservations = new Map()
-  const held = new Set<StoreLock>()
+  const held = new Set<HeldLease>()
   return {
     async lock(name, context, { ttlMs }) {
       assertDuration(ttlMs, 'ttlMs')
@@ -44,7 +44,7 @@ export function storeLeases(options: StoreLeasesOptions): Required<Pick<CertStor
       return { signal: lease.signal, fencingToken: lease.fencingToken, release, [Symbol.asyncDispose]: release }
     },
     async close() {
-      await Promise.all([...held].map((lease) => lease.release()))
+      await Promise.all([...held].map((lease) => lease.abandon('was given back because the store was closed')))
       held.clear()
     },
   }

@@ -154,7 +154,7 @@ export function kubernetesStore(options: KubernetesStoreOptions = {}): Kubernete
     const own = { ...context, signal: new AbortController().signal }
     return {
       read: () =>
-        attempt('read', key, context, async (step) => {
+        attempt('read', key, own, async (step) => {
           const object = await leases.read(target.name, step)
           return object && leaseValue(key, object)
         }),

@@ -8,8 +8,13 @@ import { CertError, DeployError, RateLimitedError, StoreError, type CertErrorCod
 import type { Deployer } from '../../../src/deployers/deployer.js'
 import type { ManagedCertificate } from '../../../src/scheduler/managed-certificate.js'
 import type { RenewalEventMap } from '../../../src/scheduler/events.js'
-import { RenewalScheduler, type RenewalSchedulerOptions } from '../../../src/scheduler/renewal-scheduler.js'
-import { storeKey, type CertStore, type StoreKey } from '../../../src/stores/cert-store.js'
+import {
+  RenewalScheduler,
+  type ReconcileOptions,
+  type ReconcileReport,
+  type RenewalSchedulerOptions,
+} from '../../../src/scheduler/renewal-scheduler.js'
+import { storeKey, type CertStore, type StoreKey, type StoreLock } from '../../../src/stores/cert-store.js'
 import { memoryStore } from '../../../src/stores/memory.js'
 import { fakeClock, type FakeClock } from '../../../src/testing/fake-clock.js'
 import { operationContext } from '../../../src/testing/operation-context.js'
@@ -833,7 +838,8 @@ describe('the store', () => {
       const own = recordingDeployer()
       return { own, scheduler: schedulerFor([certificate({ deployers: [own] })], { node: `node-${String(index)}` }) }
     })
-    const reports = await Promise.all(replicas.map(({ scheduler }) => scheduler.reconcile()))
+    const once = { waitForOthers: false }
+    const reports = await Promise.all(replicas.map(({ scheduler }) => scheduler.reconcile(once)))
     expect(issuer.requests).toHaveLength(1)
     expect(reports.map(({ outcomes }) => outcomes[0]?.status).sort()).toEqual([
       'busy',
@@ -848,6 +854,101 @@ describe('the store', () => {
     expect(deployed.size).toBe(1)
     expect(deployed.has(undefined)).toBe(false)
     expect(issuer.requests).toHaveLength(1)
+  })
+})
+
+it('a store that cannot be read for a moment is not held against a target', async () => {
+  await schedulerFor().reconcile()
+  let fired = 0
+  for (let nth = 1; ; nth += 1) {
+    let reads = 0
+    const failing: CertStore = {
+      ...store,
+      get: (...args) => {
+        reads += 1
+        if (reads !== nth) return store.get(...args)
+        return Promise.reject(new StoreError({ code: 'ERR_STORE_UNAVAILABLE', message: 'away', store: 'memory' }))
+      },
+    }
+    const fresh = recordingDeployer('fresh')
+    const scheduler = schedulerFor([certificate({ deployers: [fresh] })], { store: failing, node: `node-${nth}` })
+    const report = await scheduler.reconcile()
+    if (reads < nth) {
+      expect(report.outcomes).toMatchObject([{ deployments: [{ status: 'deployed' }] }])
+      break
+    }
+    fired += 1
+    expect(eventsOf('deployment-failed'), `read ${nth}`).toEqual([])
+    await clock.advance(minute)
+    await scheduler.reconcile()
+    expect(fresh.current, `read ${nth}`).toBeDefined()
+  }
+  expect(fired).toBeGreaterThan(3)
+})
+
+describe('a process that works once', () => {
+  const lockTtlMs = 60_000
+
+  /** Somebody else's lock: of a process that lives, or of one that is gone. */
+  async function held(key: string, holderClock: FakeClock): Promise<StoreLock> {
+    const lock = await store.lock!(key, operationContext({ clock: holderClock }), { ttlMs: lockTtlMs })
+    return lock!
+  }
+
+  /** `givenMs`: when each lock was given. */
+  async function reconciled(
+    options: ReconcileOptions = {},
+  ): Promise<{ report: ReconcileReport; givenMs: ReadonlyMap<string, number>; tookMs: number }> {
+    const givenMs = new Map<string, number>()
+    const watched: CertStore = {
+      ...store,
+      async lock(...args) {
+        const lock = await store.lock!(...args)
+        if (lock !== undefined) givenMs.set(args[0], clock.now() - startedAt)
+        return lock
+      },
+    }
+    const cluster: RecordingDeployer = Object.assign(recordingDeployer('cluster'), { scope: 'cluster' as const })
+    const startedAt = clock.now()
+    let report: ReconcileReport | undefined
+    void schedulerFor([certificate({ deployers: [cluster] })], { lockTtlMs, store: watched })
+      .reconcile(options)
+      .then((made) => (report = made))
+    for (;;) {
+      await vi.waitUntil(() => report !== undefined || clock.sleeping > 0, { interval: 1, timeout: 50_000 })
+      if (report !== undefined) return { report, givenMs, tookMs: clock.now() - startedAt }
+      await clock.advance(500)
+    }
+  }
+
+  beforeEach(() => {
+    store = memoryStore()
+  })
+
+  it.each(['certificates/www', 'deployments/www/*'])('replaces one that died while it held %s', async (key) => {
+    await held(key, fakeClock())
+    const { report, givenMs } = await reconciled()
+    expect(report.outcomes).toMatchObject([{ deployments: [{ status: 'deployed' }] }])
+    expect(issuer.requests).toHaveLength(1)
+    expect(givenMs.get(key)).toBeGreaterThanOrEqual(lockTtlMs)
+    expect(givenMs.get(key)).toBeLessThanOrEqual(lockTtlMs + 15_000)
+  })
+
+  it('gives way to one that lives, after as long', async () => {
+    const lock = await held('certificates/www', clock)
+    const { report, tookMs } = await reconciled()
+    expect(report.outcomes).toMatchObject([{ status: 'busy' }])
+    expect(tookMs).toBeGreaterThanOrEqual(lockTtlMs)
+    expect(tookMs).toBeLessThanOrEqual(lockTtlMs + 30_000)
+    expect(issuer.requests).toHaveLength(0)
+    await lock.release()
+  })
+
+  it('waits for nobody when it is told so', async () => {
+    await held('certificates/www', fakeClock())
+    const { report, tookMs } = await reconciled({ waitForOthers: false })
+    expect(report.outcomes).toMatchObject([{ status: 'busy' }])
+    expect(tookMs).toBe(0)
   })
 })
 

@@ -118,7 +118,7 @@ function isSettled({ outcomes }: ReconcileReport): boolean {
 async function untilSettled(scheduler: RenewalScheduler, clock: FakeClock): Promise<number> {
   const startedAt = clock.now()
   for (;;) {
-    const report = await scheduler.reconcile()
+    const report = await scheduler.reconcile({ waitForOthers: false })
     if (isSettled(report)) return clock.now() - startedAt
     await clock.advance(Math.max(100, report.nextRunAt.getTime() - clock.now()))
   }

@@ -513,12 +513,17 @@ describe('a process', () => {
 })
 
 describe('locks', () => {
-  it('are released when the store is closed', async () => {
+  it('are released when the store is closed, and whoever relied on them is told before', async () => {
     const directory = await freshDirectory()
     const store = fileStore({ directory })
     const lock = await store.lock?.('www', context, { ttlMs: 60_000 })
     expect(lock).toBeDefined()
-    await store.close?.()
+    const closed = store.close?.()
+    expect(lock?.signal.reason).toMatchObject({
+      code: 'ERR_STORE_LOCK_LOST',
+      message: expect.stringMatching(/store was closed/) as string,
+    })
+    await closed
     expect(await fileStore({ directory }).lock?.('www', context, { ttlMs: 60_000 })).toBeDefined()
   })
 
