@@ -18,8 +18,11 @@ import type { Revision, StoredValue, StoreLock } from './cert-store.js'
 
 /** The value that holds the lease. It is never deleted: the fencing token has to grow. */
 export interface LeaseCell {
-  /** A value that cannot be read is given as an empty one, with a revision to replace it by. */
-  read(): Promise<StoredValue | undefined>
+  /**
+   * A value that cannot be read is given as an empty one, with a revision to replace it by. On behalf of whom: the caller who
+   * takes the lock, and may give up, or the lease, which outlives that call.
+   */
+  read(behalf: 'caller' | 'lease'): Promise<StoredValue | undefined>
   /** Rejects with `ERR_STORE_CONFLICT` when the revision is not the current one; `null`: there is none yet. */
   write(value: Uint8Array, ifRevision: Revision | null): Promise<Revision>
 }
@@ -75,7 +78,7 @@ export interface HeldLease extends StoreLock {
 /** Takes the lease, or resolves `undefined` at once when somebody else has it. */
 export async function takeLease(options: LeaseOptions): Promise<HeldLease | undefined> {
   const { name, cell, ttlMs, clock, observations } = options
-  const found = await cell.read()
+  const found = await cell.read('caller')
   const previous = found === undefined ? undefined : readLease(found.value, options)
   if (found !== undefined && previous?.held === true && !(await isOver(found.revision, previous, options))) {
     return undefined
@@ -105,7 +108,7 @@ export async function takeLease(options: LeaseOptions): Promise<HeldLease | unde
 
 /** The current revision, if the lease is still this one. */
 async function revisionOf(lease: Lease, options: LeaseOptions): Promise<Revision | undefined> {
-  const found = await options.cell.read()
+  const found = await options.cell.read('lease')
   const current = found && readLease(found.value, options)
   return current?.held === true && current.id === lease.id ? found?.revision : undefined
 }

@@ -229,8 +229,8 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
     // Not the caller's signal: a lease outlives the call that took it, and is released also after an abort.
     const own = { ...context, signal: new AbortController().signal }
     return {
-      read: () =>
-        attempt('read', `lock ${lock}`, own, async (signal) => {
+      read: (behalf) =>
+        attempt('read', `lock ${lock}`, behalf === 'lease' ? own : context, async (signal) => {
           const [entry] = await readAll(true, [lock], signal)
           return entry && 'damage' in entry ? { value: new Uint8Array(), revision: entry.revision } : entry
         }),

@@ -153,8 +153,8 @@ export function kubernetesStore(options: KubernetesStoreOptions = {}): Kubernete
     // Not the caller's signal: a lease outlives the call that took it, and is released also after an abort.
     const own = { ...context, signal: new AbortController().signal }
     return {
-      read: () =>
-        attempt('read', key, own, async (step) => {
+      read: (behalf) =>
+        attempt('read', key, behalf === 'lease' ? own : context, async (step) => {
           const object = await leases.read(target.name, step)
           return object && leaseValue(key, object)
         }),
