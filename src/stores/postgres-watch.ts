@@ -99,6 +99,8 @@ async function listen(watch: PostgresWatch, limit: AbortSignal): Promise<Listeni
     // Not back into the pool: it would go on listening there.
     client.release(true)
   })
+  // A statement that is not answered must not keep the connection; once it is, the limit is over.
+  limit.addEventListener('abort', end, { once: true })
   try {
     // A connection that comes too late is given back.
     limit.throwIfAborted()

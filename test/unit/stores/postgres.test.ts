@@ -310,4 +310,18 @@ describe('a watch', () => {
     const watching = store.watch?.('', () => undefined, operationContext())
     await expect(watching).rejects.toMatchObject({ code: 'ERR_STORE_UNAVAILABLE', message: /no connection left/ })
   })
+
+  it('gives back the connection on which nobody answers its first statement', async () => {
+    const clock = fakeClock()
+    const client = new Listener()
+    client.answers = false
+    const store = postgresStore({ pool: scripted().pool, listener: { connect: async () => client }, timeoutMs: 1_000 })
+    const watching = store.watch?.('', () => undefined, operationContext({ clock }))
+    const refused = expect(watching).rejects.toMatchObject({ code: 'ERR_STORE_UNAVAILABLE', message: /no answer/ })
+    await vi.waitUntil(() => client.statements.length === 1, { timeout: 50_000 })
+    await clock.advance(1_000)
+    await refused
+    expect(client.released).toEqual([true])
+    expect(clock.sleeping).toBe(0)
+  })
 })
