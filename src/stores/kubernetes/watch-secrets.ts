@@ -28,9 +28,9 @@ export interface SecretsWatch {
   readonly attempt: <Result>(run: (step: Step) => Promise<Result>) => Promise<Result>
 }
 
-/** The server ends the watch after this time, and has said something by then. Who is silent for longer is not there. */
+/** The server ends the watch after this time. One that has not by a little later is not there any more. */
 const watchSeconds = 120
-const silenceMs = (watchSeconds + 15) * 1000
+const overdueMs = (watchSeconds + 15) * 1000
 
 /** Before the watch goes on. */
 const pauseMs = 1_000
@@ -102,9 +102,10 @@ async function follow(watch: SecretsWatch, from: string, position: Position): Pr
   }
   allowManyListeners(signal)
   signal.addEventListener('abort', onAbort, { once: true })
-  clock.sleep(silenceMs, { signal: life.signal, background: true }).then(
+  clock.sleep(overdueMs, { signal: life.signal, background: true }).then(
     () => {
-      life.abort(new Error(`the server has been silent for ${String(silenceMs / 1000)} seconds`))
+      const asked = `it was asked to end the watch after ${String(watchSeconds)} seconds`
+      life.abort(new Error(`the server cannot be reached any more: ${asked}, and has not`))
     },
     () => undefined,
   )

@@ -137,14 +137,18 @@ describe('a watch', () => {
     controller.abort()
   })
 
-  it('notices a connection that is open and silent', async () => {
+  it('notices a connection whose other end has gone: the server does not end the watch', async () => {
     const { api, told, begin, put, clock, until, watches, logger, controller } = await watching()
     void begin()
     await soon(() => api.openWatches === 1)
     await clock.advance(134_000)
     expect(watches()).toHaveLength(1)
+    // Not silence is what counts.
+    await put(key)
+    await soon(() => told.includes(key))
+    told.length = 0
     await until(() => watches().length === 2 && api.openWatches === 1)
-    expect(logger.text()).toMatch(/broke/)
+    expect(logger.text()).toMatch(/broke.*asked to end the watch after 120 seconds, and has not/s)
     await put(key)
     await soon(() => told.includes(key))
     controller.abort()
