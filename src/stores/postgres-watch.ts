@@ -41,6 +41,13 @@ export async function watchPostgres(watch: PostgresWatch): Promise<void> {
   signal.throwIfAborted()
   let listening = await watch.attempt((limit) => listen(watch, limit))
   for (;;) {
+    // What was announced before nobody heard.
+    try {
+      for await (const key of list(prefix, context)) onChange(key)
+    } catch (error) {
+      signal.throwIfAborted()
+      logger.warn('changes may have been missed', { store, error })
+    }
     await untilBroken(listening, watch)
     signal.throwIfAborted()
     logger.warn('the connection that listens for changes broke', { store })
@@ -53,13 +60,6 @@ export async function watchPostgres(watch: PostgresWatch): Promise<void> {
         signal.throwIfAborted()
         logger.warn('no connection to listen for changes', { store, error })
       }
-    }
-    // What was announced meanwhile nobody heard.
-    try {
-      for await (const key of list(prefix, context)) onChange(key)
-    } catch (error) {
-      signal.throwIfAborted()
-      logger.warn('changes may have been missed', { store, error })
     }
   }
 }

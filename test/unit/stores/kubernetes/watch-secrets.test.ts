@@ -42,7 +42,10 @@ describe('a watch', () => {
     const { api, store, told, begin, put, controller, watches } = await watching()
     await put(key)
     const ended = begin()
-    await soon(() => api.openWatches === 1)
+    // Stored while nobody watched yet.
+    await soon(() => told.length === 1)
+    expect(api.openWatches).toBe(1)
+    expect(told.splice(0)).toEqual([key])
     await put(key)
     await put('renewals/www')
     await put('certificates/new')
@@ -114,7 +117,8 @@ describe('a watch', () => {
     const keys: StoreKey[] = ['certificates/a', 'certificates/b']
     for (const each of keys) await put(each)
     void begin()
-    await soon(() => api.openWatches === 1)
+    await soon(() => told.length === 2)
+    told.length = 0
     happen(api)
     await until(() => told.length === 2 && api.openWatches === 1)
     expect([...told].sort()).toEqual(keys)
