@@ -30,8 +30,10 @@ export interface StoreResponder extends ChallengeSolver<'http-01'>, ChallengeSou
 
 /** Beside what issuers keep below `challenges/`. */
 const space = 'challenges/http-01/'
-/** At most twenty listings a second, however many tokens are guessed. */
-const paceMs = 50
+/** However many tokens are guessed, a store is left alone after a listing: for so many times as long as that took, within limits. */
+const shortestPauseMs = 50
+const longestPauseMs = 2_000
+const pausePerListing = 10
 
 /**
  * A http-01 solver that writes challenges to a shared store, so that whichever replica the CA comes to can answer. Give the
@@ -52,7 +54,8 @@ const paceMs = 50
  *
  * @remarks
  * A token that is not among the keys of the store is not read: guessing tokens costs a listing of open challenges, shared by
- * all who guess within 50 ms.
+ * all who guess meanwhile. After a listing the store is left alone for ten times as long as that took, at least 50 ms and at
+ * most 2 seconds: where a store lists slowly, the CA waits that much longer for its answer.
  *
  * @param options - See {@link StoreResponderOptions}. Validated and copied.
  * @returns A solver named `http-01/store-responder`. `present` and `cleanUp` reject with what the store rejects with, or with
@@ -131,15 +134,23 @@ function latestKeys(store: CertStore): (context: OperationContext) => Promise<Re
   const { signal: unaborted } = new AbortController()
   let latest: OperationContext | undefined
   let listedAt = Number.NEGATIVE_INFINITY
+  let pauseMs = shortestPauseMs
   const list = coalesce(async () => {
     if (latest === undefined) return new Set<StoreKey>()
     // A client that goes away must not end the listing of the others.
     const context = { ...latest, signal: unaborted }
-    const wait = Math.min(paceMs, listedAt + paceMs - context.clock.now())
-    if (wait > 0) await context.clock.sleep(wait)
-    listedAt = context.clock.now()
+    const { clock } = context
+    const wait = Math.min(pauseMs, listedAt + pauseMs - clock.now())
+    if (wait > 0) await clock.sleep(wait)
+    const startedAt = clock.now()
     const keys = new Set<StoreKey>()
-    for await (const key of store.list(space, context)) keys.add(key)
+    try {
+      for await (const key of store.list(space, context)) keys.add(key)
+    } finally {
+      listedAt = clock.now()
+      const cost = pausePerListing * (listedAt - startedAt)
+      pauseMs = Math.min(longestPauseMs, Math.max(shortestPauseMs, cost))
+    }
     return keys
   })
   return (context) => {

@@ -79,7 +79,12 @@ export interface CertStore {
    * processes share. A holder that died is replaced after `ttlMs` at the latest.
    */
   lock?(name: string, context: OperationContext, options: LockOptions): Promise<StoreLock | undefined>
-  /** Calls back after a key below the prefix may have changed, until the signal aborts. @defaultValue evercert polls */
+  /**
+   * Calls back after a key below the prefix may have changed, until the signal aborts. SHOULD do so for every key once it has
+   * begun, and again after a connection broke: what was stored before is noticed at the next poll otherwise.
+   *
+   * @defaultValue evercert polls
+   */
   watch?(prefix: string, onChange: (key: StoreKey) => void, context: OperationContext): Promise<void>
   close?(): Promise<void>
 }

@@ -41,6 +41,13 @@ export async function watchPostgres(watch: PostgresWatch): Promise<void> {
   signal.throwIfAborted()
   let listening = await watch.attempt((limit) => listen(watch, limit))
   for (;;) {
+    // What was announced before nobody heard.
+    try {
+      for await (const key of list(prefix, context)) onChange(key)
+    } catch (error) {
+      signal.throwIfAborted()
+      logger.warn('changes may have been missed', { store, error })
+    }
     await untilBroken(listening, watch)
     signal.throwIfAborted()
     logger.warn('the connection that listens for changes broke', { store })
@@ -53,13 +60,6 @@ export async function watchPostgres(watch: PostgresWatch): Promise<void> {
         signal.throwIfAborted()
         logger.warn('no connection to listen for changes', { store, error })
       }
-    }
-    // What was announced meanwhile nobody heard.
-    try {
-      for await (const key of list(prefix, context)) onChange(key)
-    } catch (error) {
-      signal.throwIfAborted()
-      logger.warn('changes may have been missed', { store, error })
     }
   }
 }
@@ -99,6 +99,8 @@ async function listen(watch: PostgresWatch, limit: AbortSignal): Promise<Listeni
     // Not back into the pool: it would go on listening there.
     client.release(true)
   })
+  // A statement that is not answered must not keep the connection; once it is, the limit is over.
+  limit.addEventListener('abort', end, { once: true })
   try {
     // A connection that comes too late is given back.
     limit.throwIfAborted()

@@ -325,6 +325,8 @@ export function redisStore(options: RedisStoreOptions): CertStore {
         const end = await operation('watch', `${prefix}*`, context, (limit) =>
           hear(entries.channel, onMessage, onGap, limit),
         )
+        // What was announced before nobody heard.
+        onGap()
         await new Promise<void>((_, reject) => {
           const stop = (): void => {
             end()

@@ -1,6 +1,6 @@
 /**
  * Secrets and Leases of an API server in this process, as far as a store needs them: versions, merge patches, preconditions,
- * lists in pages, watches. The real one is in the integration tests.
+ * finalizers, lists in pages, watches. The real one is in the integration tests.
  */
 import type { FetchFunction, KubernetesConfig } from '../../src/stores/kubernetes/index.js'
 
@@ -13,6 +13,9 @@ export interface FakeObject {
     readonly resourceVersion: string
     readonly labels?: Readonly<Record<string, string>>
     readonly annotations?: Readonly<Record<string, string>>
+    /** Keep it when it is deleted, until they are taken away. */
+    readonly finalizers?: readonly string[]
+    readonly deletionTimestamp?: string
   }
   readonly type?: string
   readonly data?: Readonly<Record<string, string>>
@@ -156,6 +159,10 @@ export function fakeKubeObjects(): FakeKubeObjects {
       return status(409, 'Conflict', `Operation cannot be fulfilled on ${plural} "${name!}"`)
     }
     if (method === 'DELETE') {
+      if (isKept(object)) {
+        const deletionTimestamp = object.metadata.deletionTimestamp ?? '2026-01-01T00:00:00Z'
+        return Response.json(store(path, { ...object, metadata: { ...object.metadata, deletionTimestamp } }))
+      }
       store(path, undefined)
       return Response.json({ kind: 'Status', status: 'Success' })
     }
@@ -198,7 +205,8 @@ export function fakeKubeObjects(): FakeKubeObjects {
     leases: () => byName('leases'),
     edit(kind, name, change) {
       const path = pathOf(kind, name)
-      store(path, merge(objects.get(path), change) as FakeObject)
+      const edited = merge(objects.get(path), change) as FakeObject
+      store(path, edited.metadata.deletionTimestamp === undefined || isKept(edited) ? edited : undefined)
     },
     remove(kind, name) {
       store(pathOf(kind, name), undefined)
@@ -222,6 +230,10 @@ export function fakeKubeObjects(): FakeKubeObjects {
     },
   }
   return api
+}
+
+function isKept({ metadata }: FakeObject): boolean {
+  return (metadata.finalizers ?? []).length > 0
 }
 
 function shown(object: FakeObject, { headers }: FakeRequest): object {

@@ -60,7 +60,7 @@ const largestSecretBytes = 4_194_304
 
 /**
  * Tokens and certificates are replaced under a running process: who asks is looked up for each request, and the configuration
- * is read anew after an answer of 401 and after a connection that failed.
+ * is read anew after an answer of 401, after a connection that failed, and after a request that was aborted.
  */
 export function kubernetesApi(connection: KubernetesConnection): KubernetesApi {
   let configuring: Promise<KubernetesConfig> | undefined
@@ -68,8 +68,10 @@ export function kubernetesApi(connection: KubernetesConnection): KubernetesApi {
 
   function close(): void {
     configuring = undefined
-    void current?.client.close().catch(() => undefined)
+    const client = current?.client
     current = undefined
+    // A turn later: somebody may have got it in this one, and not sent anything yet.
+    setImmediate(() => void client?.close().catch(() => undefined))
   }
 
   async function configure(scope: ApiScope): Promise<KubernetesConfig> {
@@ -118,6 +120,7 @@ export function kubernetesApi(connection: KubernetesConnection): KubernetesApi {
     const { client, headers, server } = await prepare(scope)
     const { clock, signal, tell } = scope
     const type = contentType === undefined ? {} : { 'content-type': contentType }
+    signal.throwIfAborted()
     let answer: Answer
     try {
       answer = await send(client, {
@@ -128,8 +131,10 @@ export function kubernetesApi(connection: KubernetesConnection): KubernetesApi {
         headers: { accept, ...type, ...headers },
       })
     } catch (error) {
+      const isAnswered = error instanceof HttpError && error.code === 'ERR_HTTP_BODY'
+      // Also when it was aborted: a limit of the caller's may have come first, and nobody may be there any more.
+      if (!isAnswered && current?.client === client) close()
       if (!(error instanceof HttpError)) throw error
-      if (error.code !== 'ERR_HTTP_BODY' && current?.client === client) close()
       throw tell(`the Kubernetes API server cannot be asked: ${error.message}`, 'unavailable', error)
     }
     if (answer.status !== 401 || !again) return answer

@@ -94,8 +94,8 @@ const entryName = 'entry'
  * it is written again. Leases stay where they are: their fencing tokens have to grow.
  *
  * Rejects with `ERR_STORE_UNAVAILABLE` when the API server is away, silent or overloaded (`retryAt` from its `Retry-After`),
- * or refuses (rights, namespace, quota, webhook, a Secret that was made immutable): the message says which. A write may have
- * been carried out then. Rejects with `ERR_STORE_CORRUPT` when an entry was damaged or edited.
+ * or refuses (rights, namespace, quota, webhook, a Secret that was made immutable), and when somebody's finalizer keeps a
+ * Secret that was deleted: the message says which. A write may have been carried out then. Rejects with `ERR_STORE_CORRUPT` when an entry was damaged or edited.
  *
  * @param options - See {@link KubernetesStoreOptions}. Validated and copied; later changes have no effect.
  * @returns A store named `kubernetes`. Its `close` gives back leases and closes idle connections.

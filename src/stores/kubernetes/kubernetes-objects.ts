@@ -25,6 +25,8 @@ export interface KubernetesObject {
   readonly name: string
   readonly uid: string
   readonly resourceVersion: string
+  /** It was deleted, and stays until others take their finalizers away. @defaultValue it was not */
+  readonly deletionTimestamp: string | undefined
   readonly annotations: Readonly<Record<string, string>>
   /** Of a Secret: entries in base64. */
   readonly data: Readonly<Record<string, string>>
@@ -48,7 +50,10 @@ export interface ObjectPage {
   readonly next: string | undefined
 }
 
-/** A kind of objects in a namespace. */
+/**
+ * A kind of objects in a namespace. An object that was deleted and is kept by a finalizer is an error, except in lists: it
+ * is no longer there for long, and whatever is written into it goes with it.
+ */
 export interface KubernetesObjects {
   read(name: string, step: Step): Promise<KubernetesObject | undefined>
   /** Resolves `undefined` when there is one already. */
@@ -148,13 +153,20 @@ export function kubernetesObjects(options: KubernetesObjectsOptions): Kubernetes
       const until = failed === 'unavailable' ? parseRetryAfter(response.headers['retry-after'], clock.now()) : undefined
       return step.unavailable(`${request.method} ${where}: ${why}`, undefined, until)
     }
+    const kept = (): Error =>
+      step.unavailable(
+        `${request.method} ${where}: it is deleted, but a finalizer keeps it, and it will go with all that is written into it; remove "finalizers" from its metadata`,
+      )
     const found = (response: HttpResponse): KubernetesObject => {
       if (response.status < 200 || response.status > 299) throw refused(response)
       const object = readObject(parseObject(response.text()))
-      if (object?.name === name) return object
+      if (object?.name === name) {
+        if (object.deletionTimestamp !== undefined) throw kept()
+        return object
+      }
       throw step.unavailable(`${request.method} ${where}: the answer is no such ${kind}`)
     }
-    return { answer, refused, found }
+    return { answer, refused, kept, found }
   }
 
   const send = (request: ApiRequest, scope: ApiScope): Promise<HttpResponse> => api.ask(request, scope)
@@ -199,11 +211,15 @@ export function kubernetesObjects(options: KubernetesObjectsOptions): Kubernetes
     async remove(name, version, step) {
       const preconditions = version && { uid: version.uid, resourceVersion: version.resourceVersion }
       const body = { apiVersion: 'v1', kind: 'DeleteOptions', preconditions }
-      const { answer, refused } = await ask(step, name, { method: 'DELETE', ...json(body, 'application/json') }, send)
+      const request = { method: 'DELETE', ...json(body, 'application/json') } as const
+      const { answer, refused, kept } = await ask(step, name, request, send)
       if (answer.status === 409 && reasonOf(answer) === 'Conflict') return 'changed'
-      // 202: somebody's finalizer keeps it for a while.
-      if (answer.status === 200 || answer.status === 202 || isAbsent(answer, name)) return 'removed'
-      throw refused(answer)
+      if (isAbsent(answer, name)) return 'removed'
+      if (answer.status !== 200 && answer.status !== 202) throw refused(answer)
+      // What is gone is answered by a Status.
+      const left = readObject(parseObject(answer.text()))
+      if (answer.status === 202 || left?.deletionTimestamp !== undefined) throw kept()
+      return 'removed'
     },
     async page({ selector, limit, next, metadataOnly }, step) {
       const query = new URLSearchParams({ labelSelector: selector, limit: String(limit) })
@@ -261,10 +277,12 @@ function json(body: object & { readonly data?: object }, contentType: string) {
 /** The object that an answer or a list holds. `undefined` when it is none. */
 export function readObject(value: unknown): KubernetesObject | undefined {
   const { metadata, data, spec } = asObject(value)
-  const { name, uid, annotations } = asObject(metadata)
+  const { name, uid, annotations, deletionTimestamp: deletedAt } = asObject(metadata)
   const resourceVersion = resourceVersionOf(asObject(metadata))
   if (typeof name !== 'string' || typeof uid !== 'string' || resourceVersion === undefined) return undefined
-  return { name, uid, resourceVersion, annotations: strings(annotations), data: strings(data), spec: asObject(spec) }
+  const deletionTimestamp = typeof deletedAt === 'string' ? deletedAt : undefined
+  const held = { annotations: strings(annotations), data: strings(data), spec: asObject(spec) }
+  return { name, uid, resourceVersion, deletionTimestamp, ...held }
 }
 
 /** A refusal is short. */

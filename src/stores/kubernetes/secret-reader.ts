@@ -80,9 +80,12 @@ export function secretReader(
         run({ signal, unavailable, clock: context.clock }),
       )
     for await (const object of listObjects({ ...listing, attempt })) {
-      for (const { key, resolve } of waiting.get(object.name) ?? []) resolve(entryOf(object, key))
-      waiting.delete(object.name)
       left -= 1
+      // One that a finalizer keeps is left for a request of its own, which tells what is wrong.
+      if (object.deletionTimestamp === undefined) {
+        for (const { key, resolve } of waiting.get(object.name) ?? []) resolve(entryOf(object, key))
+        waiting.delete(object.name)
+      }
       if (left === 0 || waiting.size === 0) return
     }
   }

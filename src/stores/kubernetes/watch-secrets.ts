@@ -28,9 +28,9 @@ export interface SecretsWatch {
   readonly attempt: <Result>(run: (step: Step) => Promise<Result>) => Promise<Result>
 }
 
-/** The server ends the watch after this time, and has said something by then. Who is silent for longer is not there. */
+/** The server ends the watch after this time. One that has not by a little later is not there any more. */
 const watchSeconds = 120
-const silenceMs = (watchSeconds + 15) * 1000
+const overdueMs = (watchSeconds + 15) * 1000
 
 /** Before the watch goes on. */
 const pauseMs = 1_000
@@ -41,8 +41,10 @@ const longestLine = 1_048_576
 
 /** How far a watch has come. */
 interface Position {
-  /** Everything up to this one was told. `undefined`: nobody knows what was missed. */
+  /** Everything up to this one was told, or is untold. `undefined`: nobody knows what was missed. */
   version: string | undefined
+  /** Keys that are told of once the watch has begun. */
+  untold: readonly StoreKey[]
   begun: boolean
 }
 
@@ -51,13 +53,13 @@ export async function watchSecrets(watch: SecretsWatch): Promise<void> {
   const { context, store } = watch
   const { signal, clock, logger } = context
   signal.throwIfAborted()
-  const position: Position = { version: await startingPoint(watch), begun: false }
+  const position: Position = { version: undefined, untold: [], begun: false }
   for (;;) {
     let pause = pauseMs
     try {
-      // What happened meanwhile is not known any more: anything may have.
-      position.version ??= await tellAll(watch)
-      await follow(watch, position.version, position)
+      // What happened before is not known, or not any more: anything may have.
+      if (position.version === undefined) Object.assign(position, await everyKey(watch))
+      await follow(watch, position)
     } catch (error) {
       signal.throwIfAborted()
       if (!position.begun) throw error
@@ -68,32 +70,29 @@ export async function watchSecrets(watch: SecretsWatch): Promise<void> {
   }
 }
 
-async function startingPoint({ objects, names, prefix, attempt }: SecretsWatch): Promise<string> {
-  const query = { selector: names.selectorOf(prefix), limit: 1, next: undefined, metadataOnly: true }
-  return attempt(async (step) => {
-    const page = await objects.page(query, step)
-    if (typeof page === 'object' && 'resourceVersion' in page) return page.resourceVersion
-    throw step.unavailable('the list of what is there cannot be read')
-  })
-}
-
-/** Every key may have changed. */
-async function tellAll({ objects, names, prefix, onChange, attempt }: SecretsWatch): Promise<string> {
-  let version = ''
+/** Where to begin, and what may have changed until then. */
+async function everyKey({
+  objects,
+  names,
+  prefix,
+  attempt,
+}: SecretsWatch): Promise<Pick<Position, 'version' | 'untold'>> {
+  let version: string | undefined
+  const untold: StoreKey[] = []
   const listing = { objects, selector: names.selectorOf(prefix), metadataOnly: true, attempt }
   for await (const { items, resourceVersion } of listPages(listing)) {
     // What changes after the first page is told by the watch.
-    if (version === '') version = resourceVersion
+    version ??= resourceVersion
     for (const object of items) {
       const key = names.keyOf(object)
-      if (key?.startsWith(prefix) === true) onChange(key)
+      if (key?.startsWith(prefix) === true) untold.push(key)
     }
   }
-  return version
+  return { version, untold }
 }
 
 /** Resolves when the server ends the watch. */
-async function follow(watch: SecretsWatch, from: string, position: Position): Promise<void> {
+async function follow(watch: SecretsWatch, position: Position): Promise<void> {
   const { objects, names, api, prefix, onChange, context, attempt } = watch
   const { signal, clock } = context
   const life = new AbortController()
@@ -102,14 +101,19 @@ async function follow(watch: SecretsWatch, from: string, position: Position): Pr
   }
   allowManyListeners(signal)
   signal.addEventListener('abort', onAbort, { once: true })
-  clock.sleep(silenceMs, { signal: life.signal, background: true }).then(
+  clock.sleep(overdueMs, { signal: life.signal, background: true }).then(
     () => {
-      life.abort(new Error(`the server has been silent for ${String(silenceMs / 1000)} seconds`))
+      const asked = `it was asked to end the watch after ${String(watchSeconds)} seconds`
+      life.abort(new Error(`the server cannot be reached any more: ${asked}, and has not`))
     },
     () => undefined,
   )
   try {
-    const query = { selector: names.selectorOf(prefix), resourceVersion: from, timeoutSeconds: watchSeconds }
+    const query = {
+      selector: names.selectorOf(prefix),
+      resourceVersion: position.version ?? '',
+      timeoutSeconds: watchSeconds,
+    }
     const { status, chunks } = await attempt((step) => {
       step.signal.addEventListener('abort', () => {
         life.abort(step.signal.reason)
@@ -117,6 +121,9 @@ async function follow(watch: SecretsWatch, from: string, position: Position): Pr
       return objects.watch(query, api, { ...step, signal: life.signal })
     })
     position.begun = true
+    const { untold } = position
+    position.untold = []
+    for (const key of untold) onChange(key)
     if (status === 410) {
       position.version = undefined
       return

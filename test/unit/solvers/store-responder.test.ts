@@ -67,6 +67,34 @@ it('costs one listing, however many tokens are guessed meanwhile', async () => {
   expect(store.calls).toEqual({ get: 1, list: 2 })
 })
 
+it.each([
+  [0, 50],
+  [40, 400],
+  [900, 2_000],
+])('leaves a store alone that took %i ms for a listing, for %i ms', async (takesMs, pauseMs) => {
+  const clock = fakeClock({ autoAdvance: true })
+  const context = operationContext({ clock })
+  const listings: { readonly from: number; readonly to: number }[] = []
+  const away = new Error('away')
+  const store: CertStore = {
+    ...memoryStore(),
+    // eslint-disable-next-line require-yield -- it has no keys
+    async *list() {
+      const from = clock.now()
+      await clock.sleep(takesMs)
+      listings.push({ from, to: clock.now() })
+      // What one costs counts also when it fails.
+      if (listings.length === 2) throw away
+    },
+  }
+  const responder = storeResponder({ store })
+  const guess = () => responder.findChallenge(host, 'guess', context)
+  await guess()
+  await expect(guess()).rejects.toBe(away)
+  await guess()
+  expect(listings.slice(1).map(({ from }, index) => from - listings[index]!.to)).toEqual([pauseMs, pauseMs])
+})
+
 it('serves nothing that is no key authorization', async () => {
   const context = contextOf()
   const store = memoryStore()

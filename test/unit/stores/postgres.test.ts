@@ -247,6 +247,9 @@ describe('a watch', () => {
     const ended = expect(watching).rejects.toBe('stopped')
     await vi.waitUntil(() => clients[0]?.statements.length === 1, { timeout: 50_000 })
     expect(clients[0]?.statements).toEqual(['LISTEN "evercert"'])
+    // Stored while nobody listened yet.
+    await vi.waitUntil(() => told.length === 1, { timeout: 50_000 })
+    expect(told.splice(0)).toEqual([key])
     clients[0]?.emit('notification', { payload: 'certificates/api' })
     clients[0]?.emit('notification', { payload: 'renewals/api' })
     expect(told).toEqual(['certificates/api'])
@@ -287,7 +290,8 @@ describe('a watch', () => {
       operationContext({ clock, signal: abort.signal }),
     )
     const ended = expect(watching).rejects.toBe('stopped')
-    await vi.waitUntil(() => clock.sleeping > 0 && clients[0]?.statements.length === 1, { timeout: 50_000 })
+    await vi.waitUntil(() => clock.sleeping > 0 && told.length === 1, { timeout: 50_000 })
+    told.length = 0
     expect(clients[0]?.keepsProcess).toBe(false)
     await clock.advance(600_000)
     expect(clients[0]?.statements.slice(1)).toEqual(Array.from({ length: 10 }, () => 'SELECT 1'))
@@ -309,5 +313,19 @@ describe('a watch', () => {
     const store = postgresStore({ pool: scripted().pool, listener })
     const watching = store.watch?.('', () => undefined, operationContext())
     await expect(watching).rejects.toMatchObject({ code: 'ERR_STORE_UNAVAILABLE', message: /no connection left/ })
+  })
+
+  it('gives back the connection on which nobody answers its first statement', async () => {
+    const clock = fakeClock()
+    const client = new Listener()
+    client.answers = false
+    const store = postgresStore({ pool: scripted().pool, listener: { connect: async () => client }, timeoutMs: 1_000 })
+    const watching = store.watch?.('', () => undefined, operationContext({ clock }))
+    const refused = expect(watching).rejects.toMatchObject({ code: 'ERR_STORE_UNAVAILABLE', message: /no answer/ })
+    await vi.waitUntil(() => client.statements.length === 1, { timeout: 50_000 })
+    await clock.advance(1_000)
+    await refused
+    expect(client.released).toEqual([true])
+    expect(clock.sleeping).toBe(0)
   })
 })

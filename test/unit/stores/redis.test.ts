@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { redisStore, type RedisArgument, type RedisClient } from '../../../src/stores/redis.js'
 import { fakeClock } from '../../../src/testing/fake-clock.js'
 import { operationContext } from '../../../src/testing/operation-context.js'
@@ -237,6 +237,27 @@ describe('the makes of clients', () => {
 })
 
 describe('a watch', () => {
+  it('tells of everything once it has begun: nobody heard what was announced before', async () => {
+    let subscribed = (): void => undefined
+    const subscriber = Object.assign(new EventEmitter(), {
+      subscribe: () => new Promise<void>((resolve) => (subscribed = resolve)),
+      unsubscribe: () => Promise.resolve(),
+    })
+    const { client, sent } = scripted(() => [Buffer.from('certificates/www')])
+    const store = redisStore({ client, subscriber: subscriber })
+    const told: string[] = []
+    const abort = new AbortController()
+    const context = operationContext({ clock: fakeClock(), signal: abort.signal })
+    const ended = expect(store.watch!('certificates/', (key) => told.push(key), context)).rejects.toBe('stopped')
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(sent).not.toContain('ZRANGEBYLEX')
+    subscribed()
+    await vi.waitUntil(() => told.length > 0, { timeout: 50_000 })
+    expect(told).toEqual(['certificates/www'])
+    abort.abort('stopped')
+    await ended
+  })
+
   it.each(['redis', 'ioredis'])('that cannot begin in time leaves nothing behind at the client of %s', async (make) => {
     const clock = fakeClock()
     const subscriber = new EventEmitter()

@@ -42,6 +42,7 @@ async function listen(): Promise<Listening> {
       tokens.push(token)
       response.statusCode = token === 'Bearer good' ? 200 : 401
       if (incoming.url === '/stream') response.write('begun\n')
+      else if (incoming.url === '/silent') return
       else response.end('{}')
     },
   )
@@ -109,6 +110,33 @@ describe('kubernetesApi', () => {
     const elsewhere = await listen()
     await configure('good', elsewhere.url)
     await expect(api.ask(request, scope())).rejects.toThrow(/^unavailable: the Kubernetes API server cannot be asked: /)
+    expect((await api.ask(request, scope())).status).toBe(200)
+    api.close()
+    elsewhere.server.closeAllConnections()
+    elsewhere.server.close()
+  })
+
+  it('lets its connections go, and reads its configuration anew, after a request that was aborted', async () => {
+    const api = open()
+    const silent = { method: 'GET', path: '/silent' } as const
+    const controller = new AbortController()
+    const unanswered = api.ask(silent, scope(controller.signal))
+    await vi.waitUntil(() => listening.tokens.length === 1, { timeout: 10_000 })
+    const elsewhere = await listen()
+    await configure('good', elsewhere.url)
+    // Who asks at the same time is served all the same.
+    const before = api.ask(request, scope())
+    const reason = new Error('time is up')
+    controller.abort(reason)
+    const others = Array.from({ length: 5 }, () => api.ask(request, scope()))
+    await expect(unanswered).rejects.toBe(reason)
+    for (const other of [before, ...others]) expect((await other).status).toBe(200)
+    expect((await api.ask(request, scope())).status).toBe(200)
+    expect(elsewhere.tokens.length).toBeGreaterThan(0)
+    await vi.waitUntil(() => listening.open() === 0, { timeout: 30_000 })
+    // What was not even sent says nothing about the server.
+    await configure('bad', elsewhere.url)
+    await expect(api.ask(request, scope(controller.signal))).rejects.toBe(reason)
     expect((await api.ask(request, scope())).status).toBe(200)
     api.close()
     elsewhere.server.closeAllConnections()

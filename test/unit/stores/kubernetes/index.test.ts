@@ -114,6 +114,38 @@ describe('the Secret of an entry', () => {
     expect(Buffer.from((await store.get(key, context))!.value).toString()).toBe('three')
   })
 
+  it('is neither read nor written nor gone while a finalizer keeps what was deleted', async () => {
+    const { api, store, context } = setUp()
+    const revision = await store.put(key, bytes('one'), context)
+    const { name } = onlySecret(api).metadata
+    api.edit('secrets', name, { metadata: { finalizers: ['backup.test/keep'] } })
+    const attempts: (() => Promise<unknown>)[] = [
+      () => store.delete(key, context, { ifRevision: revision }),
+      () => store.delete(key, context),
+      () => store.get(key, context),
+      () => store.put(key, bytes('two'), context),
+      () => store.put(key, bytes('two'), context, { ifRevision: revision }),
+    ]
+    for (const attempt of attempts) {
+      const failure = await failureOf(attempt())
+      expect(failure.code).toBe('ERR_STORE_UNAVAILABLE')
+      expect(failure.message).toContain(`Secret ${fakeNamespace}/${name}: it is deleted, but a finalizer keeps it`)
+    }
+    api.edit('secrets', name, { metadata: { finalizers: null } })
+    expect(await store.get(key, context)).toBeUndefined()
+    await store.put(key, bytes('two'), context, { ifRevision: null })
+    await store.delete(key, context)
+    expect(api.secrets()).toEqual({})
+  })
+
+  it('is not gone when the server has only accepted that it shall go', async () => {
+    const { api, store, context } = setUp()
+    await store.put(key, bytes('one'), context)
+    api.onRequest = ({ method }) =>
+      method === 'DELETE' ? Response.json({ kind: 'Status', status: 'Success' }, { status: 202 }) : undefined
+    expect((await failureOf(store.delete(key, context))).message).toMatch(/a finalizer keeps it/)
+  })
+
   it('that holds no entry is damaged, and can be replaced', async () => {
     const { api, store, context } = setUp()
     await store.put(key, bytes('one'), context)
@@ -421,6 +453,16 @@ describe('lists', () => {
     expect(await keysOf(store, 'renewals/')).toHaveLength(100)
     const found = await Promise.all(keys.map((each) => store.get(each, context)))
     expect(found.every((stored) => stored !== undefined)).toBe(true)
+  })
+
+  it('hand out nothing that a finalizer keeps: whoever wants it is told', async () => {
+    const { api, store, context, keys } = await many(101)
+    const name = Object.keys(api.secrets())[50]!
+    const deletionTimestamp = '2026-01-01T00:00:00Z'
+    api.edit('secrets', name, { metadata: { finalizers: ['backup.test/keep'], deletionTimestamp } })
+    const found = await Promise.allSettled(keys.map((each) => store.get(each, context)))
+    const refused = found.flatMap((each) => (each.status === 'rejected' ? [each.reason as unknown] : []))
+    expect(refused).toMatchObject([{ message: expect.stringMatching(/a finalizer keeps it/) as string }])
   })
 
   it('are left for requests of their own where they hold little of what is wanted', async () => {

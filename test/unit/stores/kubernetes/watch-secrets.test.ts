@@ -42,7 +42,10 @@ describe('a watch', () => {
     const { api, store, told, begin, put, controller, watches } = await watching()
     await put(key)
     const ended = begin()
-    await soon(() => api.openWatches === 1)
+    // Stored while nobody watched yet.
+    await soon(() => told.length === 1)
+    expect(api.openWatches).toBe(1)
+    expect(told.splice(0)).toEqual([key])
     await put(key)
     await put('renewals/www')
     await put('certificates/new')
@@ -114,7 +117,8 @@ describe('a watch', () => {
     const keys: StoreKey[] = ['certificates/a', 'certificates/b']
     for (const each of keys) await put(each)
     void begin()
-    await soon(() => api.openWatches === 1)
+    await soon(() => told.length === 2)
+    told.length = 0
     happen(api)
     await until(() => told.length === 2 && api.openWatches === 1)
     expect([...told].sort()).toEqual(keys)
@@ -137,14 +141,18 @@ describe('a watch', () => {
     controller.abort()
   })
 
-  it('notices a connection that is open and silent', async () => {
+  it('notices a connection whose other end has gone: the server does not end the watch', async () => {
     const { api, told, begin, put, clock, until, watches, logger, controller } = await watching()
     void begin()
     await soon(() => api.openWatches === 1)
     await clock.advance(134_000)
     expect(watches()).toHaveLength(1)
+    // Not silence is what counts.
+    await put(key)
+    await soon(() => told.includes(key))
+    told.length = 0
     await until(() => watches().length === 2 && api.openWatches === 1)
-    expect(logger.text()).toMatch(/broke/)
+    expect(logger.text()).toMatch(/broke.*asked to end the watch after 120 seconds, and has not/s)
     await put(key)
     await soon(() => told.includes(key))
     controller.abort()
