@@ -307,7 +307,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     const { signal = new AbortController().signal, waitForOthers = true } = options
     const { clock, lockTtlMs } = this.#environment
     const done = new Map<string, CertificateOutcome>()
-    const giveUpAt = this.#now() + patienceMs(lockTtlMs)
+    let giveUpAt: number | undefined
     let names = [...this.#managed.keys()]
     for (;;) {
       // No more than can run: to begin a hundred thousand at once holds up the host for half a second.
@@ -317,6 +317,8 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
         if (outcome !== undefined) done.set(name, outcome)
       }
       names = names.filter((name) => isBusy(done.get(name)))
+      // From here on, and not from the beginning: an order of our own may have taken long.
+      giveUpAt ??= this.#now() + patienceMs(lockTtlMs)
       if (names.length === 0 || !waitForOthers || this.#run !== undefined || this.#now() >= giveUpAt) break
       await clock.sleep(lookAgainMs(lockTtlMs), { signal })
     }
