@@ -49,7 +49,8 @@ export interface RedisStoreOptions {
   /**
    * A second connected client (`client.duplicate()`) on which the store listens for changes, so that replicas notice at once
    * what another one stored. Used for nothing else. In a fail-over the sentinel client of node-redis may lose its
-   * subscription (seen with 6.3): changes are then noticed as without a second client.
+   * subscription (seen with 6.3), and so may a cluster client of `ioredis` that has only just been made (seen with 6.0):
+   * changes are then noticed as without a second client.
    *
    * @defaultValue none: changes are noticed when the scheduler looks the next time
    */

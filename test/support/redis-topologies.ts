@@ -115,6 +115,17 @@ export const clusterClients = {
       return cluster
     }
     const [client, subscriber] = [await open(), await open()]
+    // While a cluster client of ioredis still chooses the node it listens to, it may lose what it has subscribed to.
+    let heard = false
+    subscriber.on('message', () => (heard = true))
+    await vi.waitUntil(
+      async () => {
+        await subscriber.subscribe('settled')
+        await client.publish('settled', '')
+        return heard
+      },
+      { timeout: 60_000, interval: 50 },
+    )
     return { client, subscriber, close: async () => [client, subscriber].forEach((each) => each.disconnect()) }
   },
 } as const
