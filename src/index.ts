@@ -63,6 +63,7 @@ export type {
 export type {
   CertStore,
   DeleteOptions,
+  FoundValue,
   LockOptions,
   PutOptions,
   Revision,

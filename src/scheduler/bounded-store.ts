@@ -22,13 +22,16 @@ export function boundedStore(store: CertStore, clock: Clock): CertStore {
     })
   }
   const lock = store.lock?.bind(store)
+  const getMany = store.getMany?.bind(store)
   return {
     name: store.name,
     get: (key, context) => bounded(`get ${key}`, context, store.get(key, context)),
     put: (key, value, context, options) => bounded(`put ${key}`, context, store.put(key, value, context, options)),
     delete: (key, context, options) => bounded(`delete ${key}`, context, store.delete(key, context, options)),
     list: (prefix, context) => store.list(prefix, context),
-    ...(store.readsAtOnce !== undefined && { readsAtOnce: store.readsAtOnce }),
+    ...(getMany !== undefined && {
+      getMany: (keys, context) => boundedParts(getMany(keys, context), (part) => bounded('getMany', context, part)),
+    }),
     ...(store.watch !== undefined && { watch: store.watch.bind(store) }),
     ...(lock === undefined
       ? {}
@@ -42,5 +45,27 @@ export function boundedStore(store: CertStore, clock: Clock): CertStore {
             })
           },
         }),
+  }
+}
+
+/** The same parts, each within a limit. */
+async function* boundedParts<Part>(
+  parts: AsyncIterable<Part>,
+  bounded: <T>(work: Promise<T>) => Promise<T>,
+): AsyncGenerator<Part> {
+  const iterator = parts[Symbol.asyncIterator]()
+  let ended = false
+  try {
+    for (;;) {
+      const next = await bounded(iterator.next())
+      if (next.done === true) {
+        ended = true
+        return
+      }
+      yield next.value
+    }
+  } finally {
+    // One that does not answer is not waited for.
+    if (!ended) void iterator.return?.().catch(() => undefined)
   }
 }

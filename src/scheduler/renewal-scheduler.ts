@@ -22,16 +22,24 @@ import {
 } from '../internal/options.js'
 import { Semaphore } from '../internal/semaphore.js'
 import type { RevocationReason } from '../issuers/issuer.js'
-import type { CertStore } from '../stores/cert-store.js'
+import type { CertStore, StoreKey } from '../stores/cert-store.js'
 import { boundedStore } from './bounded-store.js'
 import { DueQueue } from './due-queue.js'
-import type { Environment } from './environment.js'
+import { operationContext, type Environment } from './environment.js'
 import type { RenewalEventMap } from './events.js'
 import { lookAgainMs, patienceMs } from './look-again.js'
 import { parseManagedCertificate, type CertificateSpec, type ManagedCertificate } from './managed-certificate.js'
+import { readAhead } from './read-ahead.js'
 import { reconcileCertificate, type CertificateOutcome, type PassMemory } from './reconcile.js'
 import { scheduledWait } from './retry-schedule.js'
-import { certificateStatus, planCertificate, type CertificateStatus, type PlannedAction } from './status.js'
+import {
+  certificateStatus,
+  planCertificate,
+  planKeys,
+  statusKeys,
+  type CertificateStatus,
+  type PlannedAction,
+} from './status.js'
 import { revokeStored } from './revoke-certificate.js'
 import { handshake, resolveWithSystem, type ResolveHost } from './verify-endpoint.js'
 import { watchCertificates } from './watch-certificates.js'
@@ -102,11 +110,6 @@ const failedPassSchedule: readonly number[] = [5_000, 15_000, 60_000, 300_000, 9
 const longestWaitMs = 86_400_000
 /** A clock that steps back is noticed within this. */
 const longestIdleMs = 60_000
-/** More would only queue up in a database's pool, and run out of time. */
-const usualReadsAtOnce = 64
-const mostReadsAtOnce = 20_000
-/** Records of a certificate: what is stored, and how its renewal goes. */
-const readsPerCertificate = 2
 /** Two passes over one certificate are this far apart at least, whatever a plug-in says. */
 const shortestWaitMs = 100
 
@@ -162,9 +165,6 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     const { store, certificates = [], concurrency = 4, logger = silentLogger } = options
     if (typeof store !== 'object' || store === null) throw new TypeError('"store" option must be a CertStore')
     for (const method of ['get', 'put', 'delete', 'list']) assertMethod(store, method, 'store')
-    if (store.readsAtOnce !== undefined) {
-      assertNumber(store.readsAtOnce, 'store.readsAtOnce', { min: 1, max: mostReadsAtOnce, integer: true })
-    }
     assertArray(certificates, 'certificates')
     assertNumber(concurrency, 'concurrency', { min: 1, max: 1000, integer: true })
     const ratio = options.renewAtRemainingRatio
@@ -347,7 +347,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
   /** What would be renewed, when and why. Places no order and writes nothing. Deployments are in `status()`. */
   async plan(options: RunOptions = {}): Promise<readonly PlannedAction[]> {
     const signal = options.signal ?? new AbortController().signal
-    return this.#tellOfAll(signal, ({ spec }) => planCertificate(spec, this.#environment, signal))
+    return this.#tellOfAll(signal, planKeys, ({ spec }, environment) => planCertificate(spec, environment, signal))
   }
 
   /**
@@ -357,9 +357,9 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
    */
   async status(options: RunOptions = {}): Promise<readonly CertificateStatus[]> {
     const signal = options.signal ?? new AbortController().signal
-    return this.#tellOfAll(signal, ({ spec, failedPasses }) => {
+    return this.#tellOfAll(signal, statusKeys, ({ spec, failedPasses }, environment) => {
       const nextRunAt = this.#run === undefined ? undefined : this.#queue.get(spec.name)
-      return certificateStatus(spec, this.#environment, signal, { nextRunAt, lastPassFailed: failedPasses > 0 })
+      return certificateStatus(spec, environment, signal, { nextRunAt, lastPassFailed: failedPasses > 0 })
     })
   }
 
@@ -392,15 +392,27 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     }
   }
 
-  /** The event loop has its turn between certificates, also when a store in memory never waits. */
-  #tellOfAll<Told>(signal: AbortSignal, tell: (managed: Managed) => Promise<Told>): Promise<Told[]> {
-    const { readsAtOnce = usualReadsAtOnce } = this.#environment.store
-    const atOnce = Math.ceil(readsAtOnce / readsPerCertificate)
-    return boundedMap([...this.#managed.values()], atOnce, signal, async (managed) => {
-      const told = await tell(managed)
-      await new Promise((resolve) => setImmediate(resolve))
-      return told
-    })
+  /** In the order in which they were added. What `keysOf` says is read for all of them together. */
+  async #tellOfAll<Told>(
+    signal: AbortSignal,
+    keysOf: (spec: CertificateSpec, node: string) => readonly StoreKey[],
+    tell: (managed: Managed, environment: Environment) => Promise<Told>,
+  ): Promise<Told[]> {
+    const told: Told[] = []
+    const { store, node } = this.#environment
+    const all = [...this.#managed.values()].map((managed, index) => ({ managed, index }))
+    const context = operationContext(this.#environment, signal, {})
+    const ahead = readAhead(all, ({ managed }) => keysOf(managed.spec, node), store, context)
+    const environment = { ...this.#environment, store: ahead.store }
+    let count = 0
+    for await (const { managed, index } of ahead.items) {
+      signal.throwIfAborted()
+      told[index] = await tell(managed, environment)
+      count += 1
+      // What has been read is looked at without waiting: the host must have its turn in between.
+      if (count % 16 === 0) await new Promise((resolve) => setImmediate(resolve))
+    }
+    return told
   }
 
   #now(): number {

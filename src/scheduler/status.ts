@@ -3,11 +3,13 @@
  *
  * @module
  */
+import { storeKey, type StoreKey } from '../stores/cert-store.js'
 import { decideRenewal, openIssuers, type RenewalReason } from './decide-renewal.js'
 import { clusterHolder, ledgerKey } from './deploy-certificate.js'
 import { operationContext, type Environment } from './environment.js'
 import { expiryAlarm, type ExpiryLevel } from './expiry-alarm.js'
 import type { CertificateSpec } from './managed-certificate.js'
+import { renewalSlot } from './issue-certificate.js'
 import { factsOf, loadState, recordOf } from './reconcile.js'
 import { deploymentRecord, type DeploymentRecord, type TargetRecord } from './records.js'
 import { peekRecord } from './stored-records.js'
@@ -67,6 +69,11 @@ export interface CertificateStatus {
   readonly nextRunAt: Date | undefined
 }
 
+/** What {@link planCertificate} reads. */
+export function planKeys(spec: CertificateSpec): readonly StoreKey[] {
+  return [storeKey('certificates', spec.name), renewalSlot(spec).key]
+}
+
 /** Says what would be done. */
 export async function planCertificate(
   spec: CertificateSpec,
@@ -88,6 +95,22 @@ export async function planCertificate(
   }
 }
 
+/** What {@link certificateStatus} reads. */
+export function statusKeys(spec: CertificateSpec, node: string): readonly StoreKey[] {
+  const { own, cluster } = ledgerKeys(spec, node)
+  return [...planKeys(spec), ...[own, cluster].filter((key) => key !== undefined)]
+}
+
+/** The ledgers that say something about a certificate here. */
+function ledgerKeys({ name, deployers, endpoints }: CertificateSpec, node: string) {
+  const hasOwn = endpoints.length > 0 || deployers.some(({ scope }) => scope !== 'cluster')
+  const hasShared = deployers.some(({ scope }) => scope === 'cluster')
+  return {
+    own: hasOwn ? ledgerKey(name, node) : undefined,
+    cluster: hasShared ? ledgerKey(name, clusterHolder) : undefined,
+  }
+}
+
 /** Says how a certificate is. */
 export async function certificateStatus(
   spec: CertificateSpec,
@@ -97,11 +120,12 @@ export async function certificateStatus(
 ): Promise<CertificateStatus> {
   const state = await loadState(spec, environment, signal, peekRecord)
   const context = operationContext(environment, signal, { certificate: spec.name })
-  const ledger = async (holder: string): Promise<DeploymentRecord | undefined> => {
-    const loaded = await peekRecord(deploymentRecord, ledgerKey(spec.name, holder), spec.name, environment, context)
+  const ledger = async (key: StoreKey | undefined): Promise<DeploymentRecord | undefined> => {
+    const loaded = key && (await peekRecord(deploymentRecord, key, spec.name, environment, context))
     return loaded === 'corrupt' ? undefined : loaded?.value
   }
-  const [own, cluster] = await Promise.all([ledger(environment.node), ledger(clusterHolder)])
+  const keys = ledgerKeys(spec, environment.node)
+  const [own, cluster] = await Promise.all([ledger(keys.own), ledger(keys.cluster)])
   const record = recordOf(state)
   const now = environment.clock.now()
   const alarm = record && expiryAlarm(record, now).level

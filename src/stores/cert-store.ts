@@ -24,6 +24,11 @@ export interface StoredValue {
   readonly revision: Revision
 }
 
+/** What {@link CertStore.getMany} found under one key: what `get` resolves, or what it rejects with because of this one value. */
+export type FoundValue =
+  | { readonly key: StoreKey; readonly stored: StoredValue | undefined; readonly error?: undefined }
+  | { readonly key: StoreKey; readonly stored?: undefined; readonly error: Error }
+
 /** Options of {@link CertStore.put}. */
 export interface PutOptions {
   /** `null`: only create; a revision: only replace that one; omitted: overwrite. */
@@ -63,14 +68,15 @@ export interface LockOptions {
 export interface CertStore {
   /** Appears in logs and errors: `file`. */
   readonly name: string
-  /**
-   * Reads asked for together that it answers best, 1 to 20,000. A scheduler asks for so many at once when it tells about all
-   * certificates: more is for stores which then read everything in one go.
-   *
-   * @defaultValue 64
-   */
-  readonly readsAtOnce?: number | undefined
   get(key: StoreKey, context: OperationContext): Promise<StoredValue | undefined>
+  /**
+   * Reads many values as `get` does each, in parts as they come: every key once, in any order. `keys` are distinct, tens of
+   * thousands of them. Offered by stores that have something better than a request for each. A damaged value is told of as its
+   * own {@link FoundValue}, and the others go on; what concerns all of them, such as a server that is away, rejects.
+   *
+   * @defaultValue evercert calls `get`, 64 at once
+   */
+  getMany?(keys: readonly StoreKey[], context: OperationContext): AsyncIterable<readonly FoundValue[]>
   put(key: StoreKey, value: Uint8Array, context: OperationContext, options?: PutOptions): Promise<Revision>
   delete(key: StoreKey, context: OperationContext, options?: DeleteOptions): Promise<void>
   list(prefix: string, context: OperationContext): AsyncIterable<StoreKey>

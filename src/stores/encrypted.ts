@@ -7,7 +7,7 @@
  */
 import { createCipheriv, createDecipheriv, createHmac, createSecretKey, KeyObject, randomBytes } from 'node:crypto'
 import { StoreError } from '../errors.js'
-import type { CertStore, StoredValue, StoreKey } from './cert-store.js'
+import type { CertStore, FoundValue, StoredValue, StoreKey } from './cert-store.js'
 
 /** 32 bytes for AES-256: raw, or as a secret `KeyObject`, which does not print itself. */
 export type StoreEncryptionKey = Uint8Array | KeyObject
@@ -57,25 +57,28 @@ export function encryptedStore(store: CertStore, key: StoreEncryptionKey | reado
   const keys = new Map([...others, first].map((known) => [known.id.toString('hex'), known.secret]))
   const name = `encrypted/${store.name}`
 
-  function decrypt(storeKey: StoreKey, stored: StoredValue): StoredValue {
+  function decrypt(storeKey: StoreKey, stored: StoredValue | undefined): FoundValue {
+    if (stored === undefined) return { key: storeKey, stored }
     const bytes = Buffer.from(stored.value.buffer, stored.value.byteOffset, stored.value.length)
-    const failure = (code: StoreError['code'], why: string, damaged?: StoredValue): StoreError =>
-      new StoreError({ code, message: `${name}: ${storeKey} ${why}`, store: name, key: storeKey, damaged })
+    const failure = (code: StoreError['code'], why: string, damaged?: StoredValue): FoundValue => ({
+      key: storeKey,
+      error: new StoreError({ code, message: `${name}: ${storeKey} ${why}`, store: name, key: storeKey, damaged }),
+    })
     if (!bytes.subarray(0, magic.length).equals(magic.subarray(0, bytes.length))) {
-      throw failure(
+      return failure(
         'ERR_STORE_UNAVAILABLE',
         'is not an encrypted value, and is left as it is; was the store used without encryption? ' +
           'Go on without it, or copy what the plain store holds into an empty encrypted one',
       )
     }
     if (bytes.length < headerBytes + tagBytes) {
-      throw failure('ERR_STORE_CORRUPT', 'was cut short after it was encrypted', stored)
+      return failure('ERR_STORE_CORRUPT', 'was cut short after it was encrypted', stored)
     }
     const header = bytes.subarray(0, headerBytes)
     const id = header.subarray(magic.length, magic.length + keyIdBytes).toString('hex')
     const secret = keys.get(id)
     if (secret === undefined) {
-      throw failure(
+      return failure(
         'ERR_STORE_UNAVAILABLE',
         `was encrypted with key ${id}, which is not given; add it to the list of keys`,
       )
@@ -85,18 +88,28 @@ export function encryptedStore(store: CertStore, key: StoreEncryptionKey | reado
     decipher.setAuthTag(bytes.subarray(-tagBytes))
     try {
       const plain = Buffer.concat([decipher.update(bytes.subarray(headerBytes, -tagBytes)), decipher.final()])
-      return { value: new Uint8Array(plain), revision: stored.revision }
+      return { key: storeKey, stored: { value: new Uint8Array(plain), revision: stored.revision } }
     } catch {
-      throw failure('ERR_STORE_CORRUPT', 'was changed or moved after it was encrypted; the key does fit', stored)
+      return failure('ERR_STORE_CORRUPT', 'was changed or moved after it was encrypted; the key does fit', stored)
+    }
+  }
+
+  const getMany = store.getMany?.bind(store)
+
+  async function* decryptMany(parts: AsyncIterable<readonly FoundValue[]>): AsyncGenerator<readonly FoundValue[]> {
+    for await (const part of parts) {
+      yield part.map((found) => (found.error === undefined ? decrypt(found.key, found.stored) : found))
     }
   }
 
   return {
     name,
     async get(storeKey, context) {
-      const stored = await store.get(storeKey, context)
-      return stored === undefined ? undefined : decrypt(storeKey, stored)
+      const { stored, error } = decrypt(storeKey, await store.get(storeKey, context))
+      if (error !== undefined) throw error
+      return stored
     },
+    ...(getMany !== undefined && { getMany: (storeKeys, context) => decryptMany(getMany(storeKeys, context)) }),
     async put(storeKey, value, context, options) {
       const header = Buffer.concat([magic, first.id, randomBytes(nonceBytes)])
       const cipher = createCipheriv('aes-256-gcm', first.secret, header.subarray(-nonceBytes), {
@@ -108,7 +121,6 @@ export function encryptedStore(store: CertStore, key: StoreEncryptionKey | reado
     },
     delete: (storeKey, context, options) => store.delete(storeKey, context, options),
     list: (prefix, context) => store.list(prefix, context),
-    ...(store.readsAtOnce !== undefined && { readsAtOnce: store.readsAtOnce }),
     ...(store.lock !== undefined && { lock: store.lock.bind(store) }),
     ...(store.watch !== undefined && { watch: store.watch.bind(store) }),
     ...(store.close !== undefined && { close: store.close.bind(store) }),

@@ -6,7 +6,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { StoreError } from '../errors.js'
-import type { Revision, StoredValue } from './cert-store.js'
+import type { FoundValue, Revision, StoreKey, StoredValue } from './cert-store.js'
 
 /** Far above any record of evercert; a larger file is not one of ours. */
 export const largestEntryBytes: number = 16 * 1024 * 1024
@@ -59,23 +59,35 @@ export function decodeEntry(bytes: Uint8Array, key?: string): Entry {
   return { key: storedKey, revision: revision as Revision, value }
 }
 
-/**
- * What a store answers for an entry. `holder`: where the entry lies, as in "its row in evercert".
- *
- * @throws {@link StoreError} `ERR_STORE_CORRUPT` when it is damaged
- */
-export function storedValue(
-  entry: Entry | undefined,
-  { store, key, holder }: { readonly store: string; readonly key: string; readonly holder: string },
-): StoredValue | undefined {
-  if (entry === undefined) return undefined
-  if (!('damage' in entry)) return { value: entry.value, revision: entry.revision }
+/** Where an entry lies: in which store, under which key, and in what, as in "its row in evercert". */
+export interface EntryPlace {
+  readonly store: string
+  readonly key: StoreKey
+  readonly holder: string
+}
+
+/** What a store answers for one of many entries. */
+export function foundValue(entry: Entry | undefined, { store, key, holder }: EntryPlace): FoundValue {
+  if (entry === undefined) return { key, stored: undefined }
+  if (!('damage' in entry)) return { key, stored: { value: entry.value, revision: entry.revision } }
   const { damage, raw, revision } = entry
-  throw new StoreError({
+  const error = new StoreError({
     code: 'ERR_STORE_CORRUPT',
     message: `${store}: ${key} cannot be read: ${holder} ${damage}; restore it or remove it`,
     ...{ store, key, damaged: raw && { value: raw, revision } },
   })
+  return { key, error }
+}
+
+/**
+ * What a store answers for an entry.
+ *
+ * @throws {@link StoreError} `ERR_STORE_CORRUPT` when it is damaged
+ */
+export function storedValue(entry: Entry | undefined, place: EntryPlace): StoredValue | undefined {
+  const found = foundValue(entry, place)
+  if (found.error !== undefined) throw found.error
+  return found.stored
 }
 
 /**

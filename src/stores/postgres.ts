@@ -16,6 +16,7 @@ import {
   damaged,
   decodeEntry,
   encodeEntry,
+  foundValue,
   largestEntryBytes,
   newRevision,
   storedValue,
@@ -26,7 +27,8 @@ import type { PostgresListenerPool, PostgresPool } from './postgres-client.js'
 import { isTransient, postgresFailure } from './postgres-failure.js'
 import { tableFormat, tableStatements } from './postgres-table.js'
 import { watchPostgres } from './postgres-watch.js'
-import { serverOperations, serverReads } from './server-operation.js'
+import { readInParts } from './read-in-parts.js'
+import { serverOperations } from './server-operation.js'
 import { storeLeases } from './store-leases.js'
 
 export type { PostgresListenerClient, PostgresListenerPool, PostgresPool, PostgresResult } from './postgres-client.js'
@@ -118,14 +120,13 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
   if (schema !== undefined) assertIdentifier(schema, 'schema')
   assertDuration(timeoutMs, 'timeoutMs')
   const statements = tableStatements(table, schema)
-  const server = {
+  const operation = serverOperations({
     store: name,
     timeoutMs,
     clock,
     silence: 'look at the server, and whether all connections of the pool are taken',
     explain: postgresFailure,
-  }
-  const operation = serverOperations(server)
+  })
   let isOpen = false
 
   /** By each of the operations that come first: made twice is made once, and none of them hangs on another. */
@@ -200,9 +201,7 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
     return keys.map((key) => entryOf(found.get(key)))
   }
 
-  const readEntry = serverReads(server, (keys, context) =>
-    withTable(context, () => readAll(false, keys, context.signal)),
-  )
+  const placeOf = (key: StoreKey) => ({ store: name, key, holder: `its row in ${statements.name}` })
 
   async function put(
     lease: boolean,
@@ -258,9 +257,14 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
   return {
     name,
     async get(key, context) {
-      const entry = await readEntry(key, context)
-      return storedValue(entry, { store: name, key, holder: `its row in ${statements.name}` })
+      const [entry] = await attempt('read', key, context, (signal) => readAll(false, [key], signal))
+      return storedValue(entry, placeOf(key))
     },
+    getMany: (keys, context) =>
+      readInParts(keys, async (part, what) => {
+        const found = await attempt('read', what, context, (signal) => readAll(false, part, signal))
+        return part.map((key, index) => foundValue(found[index], placeOf(key)))
+      }),
     put(key, value, context, { ifRevision } = {}) {
       if (value.length + key.length > largestEntryBytes - 1024 || key.length > longestKey) {
         return Promise.reject(

@@ -13,8 +13,17 @@ import { coalesce } from '../internal/coalesce.js'
 import { assertDuration, assertNumber, assertOptions, assertText } from '../internal/options.js'
 import type { CertStore, PutOptions, Revision, StoreKey } from './cert-store.js'
 import { conflict } from './compare-revision.js'
-import { decodeEntry, encodeEntry, largestEntryBytes, newRevision, storedValue, type Entry } from './entry-format.js'
+import {
+  decodeEntry,
+  encodeEntry,
+  foundValue,
+  largestEntryBytes,
+  newRevision,
+  storedValue,
+  type Entry,
+} from './entry-format.js'
 import type { LeaseCell } from './lease.js'
+import { readInParts } from './read-in-parts.js'
 import {
   redisChannel,
   redisCommands,
@@ -24,7 +33,7 @@ import {
 } from './redis-client.js'
 import { redisFailure } from './redis-failure.js'
 import { changeScript, changeScriptId } from './redis-script.js'
-import { serverOperations, serverReads } from './server-operation.js'
+import { serverOperations } from './server-operation.js'
 import { storeLeases } from './store-leases.js'
 
 export type {
@@ -141,14 +150,13 @@ export function redisStore(options: RedisStoreOptions): CertStore {
   const place = (part: string): string => `{${prefix}}:${part}`
   const entries = { hash: place('entries'), index: place('keys'), channel: place('changes') }
   const leases = { hash: place('leases'), index: place('lease-names'), channel: '' }
-  const server = {
+  const operation = serverOperations({
     store: name,
     timeoutMs,
     clock,
     silence: 'look at the server and at the connection of the client',
     explain: redisFailure,
-  }
-  const operation = serverOperations(server)
+  })
   let checked = false
 
   /** Certificates must not vanish because somebody else needs memory. */
@@ -195,10 +203,7 @@ export function redisStore(options: RedisStoreOptions): CertStore {
     return keys.map((key, index) => entryOf(found[index], key))
   }
 
-  const readEntry = serverReads(server, async (keys, context) => {
-    await check(context)
-    return readAll(entries.hash, keys, context.signal)
-  })
+  const placeOf = (key: StoreKey) => ({ store: name, key, holder: `its field in ${entries.hash}` })
 
   /** Puts an entry, or removes it when there is none. */
   async function change(
@@ -286,9 +291,14 @@ export function redisStore(options: RedisStoreOptions): CertStore {
   return {
     name,
     async get(key, context) {
-      const entry = await readEntry(key, context)
-      return storedValue(entry, { store: name, key, holder: `its field in ${entries.hash}` })
+      const [entry] = await attempt('read', key, context, (signal) => readAll(entries.hash, [key], signal))
+      return storedValue(entry, placeOf(key))
     },
+    getMany: (keys, context) =>
+      readInParts(keys, async (part, what) => {
+        const found = await attempt('read', what, context, (signal) => readAll(entries.hash, part, signal))
+        return part.map((key, index) => foundValue(found[index], placeOf(key)))
+      }),
     put(key, value, context, { ifRevision } = {}) {
       if (value.length + key.length > largestEntryBytes - 1024) {
         return Promise.reject(

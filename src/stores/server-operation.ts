@@ -8,7 +8,6 @@ import type { OperationContext } from '../core/context.js'
 import { CertError, StoreError } from '../errors.js'
 import { errorCode } from '../internal/atomic-file.js'
 import { withDeadline } from '../internal/deadline.js'
-import { readTogether } from './read-together.js'
 
 /** Parts of {@link serverOperations}. */
 export interface ServerOperationsOptions {
@@ -37,59 +36,26 @@ export type ServerOperation = <Result>(
 
 /** Makes the one function through which a store talks to its server. */
 export function serverOperations(options: ServerOperationsOptions): ServerOperation {
-  return (action, key, context, run) =>
-    explained(options, action, key, context, (unavailable) =>
-      limited(options, context, (signal) => run(signal, unavailable)),
-    )
-}
-
-/**
- * Makes the function through which a store reads values: what is asked for together is one request with one limit, and what
- * goes wrong is told of each key.
- */
-export function serverReads<Found>(
-  options: ServerOperationsOptions,
-  readAll: (keys: readonly string[], context: OperationContext) => Promise<readonly Found[]>,
-): (key: string, context: OperationContext) => Promise<Found> {
-  const read = readTogether<Found>((keys, context) =>
-    limited(options, context, (signal) => readAll(keys, { ...context, signal })),
-  )
-  return (key, context) => explained(options, 'read', key, context, () => read(key, context))
-}
-
-/** The server said nothing in time. Told in the words of the store before anybody sees it. */
-class NoAnswer extends Error {}
-
-function limited<Result>(
-  { timeoutMs, clock, silence }: ServerOperationsOptions,
-  context: OperationContext,
-  run: (signal: AbortSignal) => Promise<Result>,
-): Promise<Result> {
-  const onTimeout = (): Error => new NoAnswer(`no answer within ${String(timeoutMs)} ms; ${silence}`)
-  return withDeadline({ clock: clock ?? context.clock, signal: context.signal, ms: timeoutMs, onTimeout }, run)
-}
-
-async function explained<Result>(
-  { store, explain }: ServerOperationsOptions,
-  action: string,
-  key: string,
-  { signal }: OperationContext,
-  run: (unavailable: TellUnavailable) => Promise<Result>,
-): Promise<Result> {
-  const unavailable: TellUnavailable = (reason, cause, retryAt) =>
-    new StoreError({
-      code: 'ERR_STORE_UNAVAILABLE',
-      message: `${store}: cannot ${action} ${key}: ${reason}`,
-      ...{ store, key, cause, retryAt },
-    })
-  try {
-    return await run(unavailable)
-  } catch (error) {
-    if (signal.aborted && error === signal.reason) throw error
-    if (CertError.isInstance(error)) throw error
-    if (error instanceof NoAnswer) throw unavailable(error.message)
-    const failure = bareError(error)
-    throw unavailable(explain(failure), failure)
+  const { store, timeoutMs, clock, silence, explain } = options
+  return async (action, key, context, run) => {
+    const { signal } = context
+    const unavailable: TellUnavailable = (reason, cause, retryAt) =>
+      new StoreError({
+        code: 'ERR_STORE_UNAVAILABLE',
+        message: `${store}: cannot ${action} ${key}: ${reason}`,
+        ...{ store, key, cause, retryAt },
+      })
+    const onTimeout = (): Error => unavailable(`no answer within ${String(timeoutMs)} ms; ${silence}`)
+    try {
+      return await withDeadline({ clock: clock ?? context.clock, signal, ms: timeoutMs, onTimeout }, (limit) =>
+        run(limit, unavailable),
+      )
+    } catch (error) {
+      if (signal.aborted && error === signal.reason) throw error
+      if (CertError.isInstance(error)) throw error
+      const failure = bareError(error)
+      throw unavailable(explain(failure), failure)
+    }
   }
 }
 

@@ -7,7 +7,14 @@ import { deepEqual, equal, fail, notEqual, ok, rejects } from 'node:assert/stric
 import { systemClock } from '../core/clock.js'
 import type { OperationContext } from '../core/context.js'
 import { CertError, type StoreError } from '../errors.js'
-import { storeKey, type CertStore, type Revision, type StoreKey, type StoreLock } from '../stores/cert-store.js'
+import {
+  storeKey,
+  type CertStore,
+  type FoundValue,
+  type Revision,
+  type StoreKey,
+  type StoreLock,
+} from '../stores/cert-store.js'
 import type { ContractLevel, ContractRunner } from './contract-runner.js'
 import { fakeClock, type FakeClock } from './fake-clock.js'
 import { operationContext } from './operation-context.js'
@@ -165,6 +172,29 @@ function defineBasics(test: Test): void {
     equal(stored?.revision, revision, 'a revision must survive a restart')
   })
 
+  test('many values are read as each of them is', async ({ store, other, context }) => {
+    if (store.getMany === undefined) return
+    const keys = Array.from({ length: 150 }, (_, index) => [
+      storeKey('certificates', `name-${String(index)}`),
+      storeKey('renewals', `name-${String(index)}`),
+    ]).flat()
+    for (const key of keys) await other.put(key, bytes(key), context)
+    await other.put('deployments/name-0/node', bytes('of a space with one key'), context)
+    await other.put('certificates/name-0', new Uint8Array(0), context)
+    const asked: StoreKey[] = [...keys, 'certificates/none', 'renewals/none', 'deployments/name-0/node']
+    const found = await foundBy(store, asked, context)
+    for (const key of asked) {
+      const expected = await store.get(key, context)
+      const { stored, error } = found.get(key) ?? fail(`getMany() must answer for every key: ${key} was left out`)
+      equal(error, undefined, `getMany() must find nothing wrong with ${key}`)
+      deepEqual(stored?.value, expected?.value, `getMany() must find under ${key} what get() finds`)
+      equal(stored?.revision, expected?.revision, `getMany() must report the revision of ${key}`)
+    }
+    equal((await foundBy(store, [], context)).size, 0, 'getMany() of no key must find nothing')
+    for await (const part of store.getMany(keys, context)) if (part.length > 0) break
+    equal((await foundBy(store, [www], context)).size, 1, 'a store must go on when somebody stops reading')
+  })
+
   test('an aborted signal rejects with its reason and changes nothing', async ({ store, context }) => {
     await store.put(www, bytes('before'), context)
     const reason = new Error('stopped by the contract')
@@ -174,6 +204,7 @@ function defineBasics(test: Test): void {
     await rejectsWith(reason, () => store.put('certificates/new', bytes('after'), aborted, { ifRevision: null }))
     await rejectsWith(reason, () => store.delete(www, aborted))
     await rejectsWith(reason, () => keysOf(store, '', aborted))
+    if (store.getMany !== undefined) await rejectsWith(reason, () => foundBy(store, [www], aborted))
     if (store.lock !== undefined) await rejectsWith(reason, async () => store.lock?.('aborted', aborted, { ttlMs }))
     equal(text(await store.get(www, context)), 'before', 'an aborted write must change nothing')
     deepEqual(await keysOf(store, ''), [www], 'an aborted write must create nothing')
@@ -245,6 +276,18 @@ function defineDamage(test: Test): void {
       return damaged.revision as Revision
     }
     if (fixture.damage === undefined) return
+    if (store.getMany !== undefined) {
+      const revision = await damage()
+      const neighbours = Array.from({ length: 150 }, (_, index) => storeKey('certificates', String(index)))
+      for (const key of neighbours) await other.put(key, bytes('sound'), context)
+      const found = await foundBy(store, [...neighbours, www], context)
+      const { damaged } = await corruptionOf(async () => {
+        const { error } = found.get(www) ?? {}
+        if (error !== undefined) throw error
+      })
+      equal(damaged?.revision, revision, 'getMany() must find a damaged value as get() does')
+      for (const key of neighbours) equal(text(found.get(key)?.stored), 'sound', 'damage must not hide other values')
+    }
     await store.put(www, bytes('mended'), context, { ifRevision: await damage() })
     equal(text(await other.get(www, context)), 'mended')
     await store.delete(www, context, { ifRevision: await damage() })
@@ -568,6 +611,23 @@ async function untilTrue(condition: () => boolean | Promise<boolean>, message: s
   do await systemClock.sleep(1)
   while (!(await condition()) && systemClock.now() < giveUpAt)
   ok(await condition(), message)
+}
+
+/** What `getMany` tells, each key once. */
+async function foundBy(
+  store: CertStore,
+  keys: readonly StoreKey[],
+  context: OperationContext,
+): Promise<ReadonlyMap<StoreKey, FoundValue>> {
+  const found = new Map<StoreKey, FoundValue>()
+  for await (const part of store.getMany?.(keys, context) ?? []) {
+    for (const value of part) {
+      ok(keys.includes(value.key), `getMany() must not answer for ${value.key}, which nobody asked for`)
+      ok(!found.has(value.key), `getMany() must answer for ${value.key} once`)
+      found.set(value.key, value)
+    }
+  }
+  return found
 }
 
 async function keysOf(

@@ -10,8 +10,8 @@ import type { OperationContext } from '../../core/context.js'
 import { kubernetesApi, type ApiScope } from '../../internal/kubernetes/kubernetes-api.js'
 import { isNamespace } from '../../internal/kubernetes/kubernetes-names.js'
 import type { RbacManifest } from '../../internal/kubernetes/rbac.js'
-import type { CertStore, StoreKey } from '../cert-store.js'
-import { damaged, decodeEntry, encodeEntry, newRevision, storedValue, type Entry } from '../entry-format.js'
+import type { CertStore, FoundValue, StoreKey } from '../cert-store.js'
+import { damaged, decodeEntry, encodeEntry, foundValue, newRevision, type Entry } from '../entry-format.js'
 import type { LeaseCell } from '../lease.js'
 import { serverOperations } from '../server-operation.js'
 import { storeLeases } from '../store-leases.js'
@@ -20,8 +20,8 @@ import { kubernetesObjects, type KubernetesObject, type Step } from './kubernete
 import { leaseContent, leaseRevision, leaseValue } from './lease-object.js'
 import { listObjects } from './list-pages.js'
 import { objectNames } from './object-names.js'
+import { readSecrets } from './read-secrets.js'
 import { storePermissions, type StorePermissionOptions } from './required-permissions.js'
-import { secretReader } from './secret-reader.js'
 import { checkStoreOptions, type KubernetesStoreOptions } from './store-options.js'
 import { watchSecrets } from './watch-secrets.js'
 
@@ -48,9 +48,6 @@ const name = 'kubernetes'
 
 /** What a Secret can hold, without what surrounds the value in it. */
 const largestValueBytes = 1_048_576 - 1024
-
-/** Read by lists, which show 500 at once; one by one they cost six times as much. */
-const readsAtOnce = 20_000
 
 /** A key is stored in an annotation. */
 const longestKey = 2000
@@ -137,7 +134,13 @@ export function kubernetesStore(options: KubernetesStoreOptions = {}): Kubernete
     )
   }
 
-  const readEntry = secretReader({ objects: secrets, names, operation, entryOf })
+  const found = (secret: KubernetesObject, key: StoreKey): FoundValue =>
+    foundValue(entryOf(secret, key), { store: name, key, holder: `Secret ${secret.name}` })
+
+  async function readOne(key: StoreKey, context: OperationContext): Promise<FoundValue> {
+    const secret = await attempt('read', key, context, (step) => secrets.read(names.nameOf(key), step))
+    return secret === undefined ? { key, stored: undefined } : found(secret, key)
+  }
 
   function secretOf(key: string): Target {
     const revisionOf = (secret: KubernetesObject) => entryOf(secret, key).revision
@@ -185,11 +188,16 @@ export function kubernetesStore(options: KubernetesStoreOptions = {}): Kubernete
 
   return {
     name,
-    readsAtOnce,
     async get(key, context) {
-      const holder = `Secret ${names.nameOf(key)}`
-      return storedValue(await readEntry(key, context), { store: name, key, holder })
+      const { stored, error } = await readOne(key, context)
+      if (error !== undefined) throw error
+      return stored
     },
+    getMany: (keys, context) =>
+      readSecrets(keys, context, {
+        ...{ objects: secrets, names, found, readOne },
+        attempt: (what, run) => attempt('read', what, context, run),
+      }),
     async put(key, value, context, { ifRevision } = {}) {
       if (value.length + key.length > largestValueBytes || key.length > longestKey) {
         const sizes = `a value of ${String(value.length)} bytes under a key of ${String(key.length)}`

@@ -2,7 +2,7 @@ import { createSecretKey, generateKeyPairSync, randomBytes } from 'node:crypto'
 import { inspect } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { StoreError } from '../../../src/errors.js'
-import type { CertStore, StoreKey } from '../../../src/stores/cert-store.js'
+import type { CertStore, FoundValue, StoreKey } from '../../../src/stores/cert-store.js'
 import { encryptedStore } from '../../../src/stores/encrypted.js'
 import { memoryStore } from '../../../src/stores/memory.js'
 import { operationContext } from '../../../src/testing/operation-context.js'
@@ -116,6 +116,38 @@ describe('encryptedStore', () => {
     await expect(stored(encryptedStore(inner, randomBytes(32)))).rejects.toMatchObject({ damaged })
   })
 
+  it('decrypts many values as the store underneath reads them, and tells what is wrong of each', async () => {
+    const inner = memoryStore()
+    const [key, other] = [randomBytes(32), randomBytes(32)]
+    const torn = new StoreError({ code: 'ERR_STORE_CORRUPT', message: 'torn', store: 'inner', key: 'orders/torn' })
+    const wanted: StoreKey[] = ['certificates/a', 'certificates/b', 'certificates/moved', 'orders/torn', 'orders/none']
+    await encryptedStore(inner, key).put('certificates/a', Buffer.from(secret), context)
+    await encryptedStore(inner, other).put('certificates/b', Buffer.from(secret), context)
+    const { value } = (await inner.get('certificates/a', context))!
+    await inner.put('certificates/moved', value, context)
+    const reading: CertStore = {
+      ...inner,
+      async *getMany(keys) {
+        for (const each of keys) {
+          yield [each === torn.key ? { key: each, error: torn } : { key: each, stored: await inner.get(each, context) }]
+        }
+      },
+    }
+    const found = new Map<StoreKey, FoundValue>()
+    for await (const part of encryptedStore(reading, key).getMany!(wanted, context)) {
+      for (const each of part) found.set(each.key, each)
+    }
+    expect([...found.keys()]).toEqual(wanted)
+    expect(Buffer.from(found.get('certificates/a')!.stored!.value).toString()).toBe(secret)
+    expect(found.get('certificates/b')?.error).toMatchObject({ code: 'ERR_STORE_UNAVAILABLE' })
+    expect(found.get('certificates/moved')?.error).toMatchObject({
+      code: 'ERR_STORE_CORRUPT',
+      key: 'certificates/moved',
+    })
+    expect(found.get('orders/torn')?.error).toBe(torn)
+    expect(found.get('orders/none')).toEqual({ key: 'orders/none', stored: undefined })
+  })
+
   it('shows its key nowhere', async () => {
     const key = Buffer.from('0123456789abcdef0123456789abcdef')
     const store = encryptedStore(memoryStore(), key)
@@ -133,7 +165,6 @@ describe('encryptedStore', () => {
     const full = encryptedStore(
       {
         ...memoryStore(),
-        readsAtOnce: 5,
         watch: () => Promise.resolve(void calls.push('watch')),
         close: () => Promise.resolve(void calls.push('close')),
       },
@@ -143,7 +174,6 @@ describe('encryptedStore', () => {
     await full.watch?.('', () => undefined, context)
     await full.close?.()
     expect(calls).toEqual(['watch', 'close'])
-    expect(full.readsAtOnce).toBe(5)
   })
 
   it.each([

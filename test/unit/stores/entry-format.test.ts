@@ -43,7 +43,7 @@ it('gives the same damage the same revision, and another damage another', () => 
 })
 
 it('is told as its value, or as damage with what to do', () => {
-  const place = { store: 'redis', key: 'certificates/www', holder: 'its field in entries' }
+  const place = { store: 'redis', key: 'certificates/www', holder: 'its field in entries' } as const
   const value = Buffer.from('value')
   const whole = decodeEntry(encodeEntry('certificates/www', revision, value))
   expect(storedValue(whole, place)).toEqual({ value: new Uint8Array(value), revision })

@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events'
 import { describe, expect, it, vi } from 'vitest'
+import type { FoundValue, StoreKey } from '../../../src/stores/cert-store.js'
 import { redisStore, type RedisArgument, type RedisClient } from '../../../src/stores/redis.js'
 import { fakeClock } from '../../../src/testing/fake-clock.js'
 import { operationContext } from '../../../src/testing/operation-context.js'
@@ -97,29 +98,27 @@ describe('what goes wrong', () => {
     expect(clock.sleeping).toBe(0)
   })
 
-  it('is told of each key when several were read with one command', async () => {
+  it('says how many were read together, and sends no command of more than 256 keys', async () => {
     const clock = fakeClock()
-    const { client, sent } = scripted(() => new Promise(() => undefined))
+    const keys = Array.from({ length: 600 }, (_, index): StoreKey => `certificates/${String(index)}`)
+    const lengths: number[] = []
+    const { client } = scripted((_, [, ...asked]) => {
+      lengths.push(asked.length)
+      return lengths.length < 3 ? asked.map(() => null) : new Promise(() => undefined)
+    })
     const store = redisStore({ client, timeoutMs: 1_000 })
-    const leaving = new AbortController()
-    const outcomes = Promise.allSettled([
-      store.get('certificates/a', operationContext({ clock })),
-      store.get('certificates/b', operationContext({ clock, signal: leaving.signal })),
-      store.get('certificates/c', operationContext({ clock })),
-    ])
-    await clock.advance(500)
-    leaving.abort('no longer wanted')
-    await clock.advance(500)
-    expect(sent).toEqual(['INFO', 'HMGET'])
-    expect(await outcomes).toMatchObject([
-      {
-        reason: { key: 'certificates/a', message: expect.stringContaining('cannot read certificates/a: no') as string },
-      },
-      { reason: 'no longer wanted' },
-      {
-        reason: { key: 'certificates/c', message: expect.stringContaining('cannot read certificates/c: no') as string },
-      },
-    ])
+    const found: FoundValue[] = []
+    const reading = (async () => {
+      for await (const part of store.getMany!(keys, operationContext({ clock }))) found.push(...part)
+    })()
+    const refused = expect(reading).rejects.toMatchObject({
+      message: expect.stringContaining('cannot read certificates/512 and 87 more: no answer') as string,
+    })
+    while (lengths.length < 3) await new Promise((resolve) => setImmediate(resolve))
+    await clock.advance(1_000)
+    await refused
+    expect(lengths).toEqual([256, 256, 88])
+    expect(found).toEqual(keys.slice(0, 512).map((each) => ({ key: each, stored: undefined })))
     expect(clock.sleeping).toBe(0)
   })
 

@@ -4,9 +4,11 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import type { SleepOptions } from '../../../src/core/clock.js'
+import type { OperationContext } from '../../../src/core/context.js'
 import { StoreError } from '../../../src/errors.js'
 import type {
   CertStore,
+  FoundValue,
   PutOptions,
   Revision,
   StoredValue,
@@ -44,8 +46,37 @@ function broken(change: (sound: CertStore) => Partial<CertStore>): () => Promise
   }
 }
 
+/** A store that reads many values by itself; `change` does something to what was found. */
+function readingMany(change: (found: FoundValue, index: number) => readonly FoundValue[]): () => Promise<StoreFixture> {
+  return broken((sound) => ({ getMany: (keys, context) => eachOf(sound, keys, context, change) }))
+}
+
+async function* eachOf(
+  store: CertStore,
+  keys: readonly StoreKey[],
+  context: OperationContext,
+  change: (found: FoundValue, index: number) => readonly FoundValue[],
+): AsyncGenerator<readonly FoundValue[]> {
+  for (const [index, key] of keys.entries()) {
+    const found = await store.get(key, context).then(
+      (stored) => ({ key, stored }),
+      (error: unknown) => {
+        if (error instanceof StoreError && error.code === 'ERR_STORE_CORRUPT') return { key, error }
+        throw error
+      },
+    )
+    yield change(found, index)
+  }
+}
+
 /** A store that finds values damaged; `tell` is the error it has for them. */
-function damageable(tell: (key: StoreKey, found: StoredValue) => unknown, ignoresRevision = false) {
+function damageable(
+  tell: (key: StoreKey, found: StoredValue) => unknown,
+  {
+    ignoresRevision = false,
+    readMany,
+  }: { ignoresRevision?: boolean; readMany?: (store: CertStore) => NonNullable<CertStore['getMany']> } = {},
+) {
   return (): Promise<StoreFixture> => {
     const sound = memoryStore()
     const marked = new Set<string>()
@@ -65,7 +96,7 @@ function damageable(tell: (key: StoreKey, found: StoredValue) => unknown, ignore
       const context = { signal: never, clock: fakeClock(), logger: console }
       marked.add(await sound.put(key, Buffer.from('torn'), context))
     }
-    return Promise.resolve({ store, damage })
+    return Promise.resolve({ store: { ...store, ...(readMany && { getMany: readMany(store) }) }, damage })
   }
 }
 
@@ -88,6 +119,15 @@ const heldLock = (fencingToken: string, signal: AbortSignal = never): StoreLock 
 describe('a sound store', () => {
   it('that hands out what is damaged passes strict', async () => {
     expect(await failuresOf({ createStore: damageable(corrupt), level: 'strict' })).toEqual(new Map())
+  })
+
+  it('that reads many values by itself passes strict', async () => {
+    const sound = (found: FoundValue): readonly FoundValue[] => [found]
+    expect(await failuresOf({ createStore: readingMany(sound), level: 'strict' })).toEqual(new Map())
+    const createStore = damageable(corrupt, {
+      readMany: (store) => (keys, context) => eachOf(store, keys, context, sound),
+    })
+    expect(await failuresOf({ createStore, level: 'strict' })).toEqual(new Map())
   })
 
   it.each<ContractLevel>(['basic', 'strict'])('passes %s', async (level) => {
@@ -218,6 +258,58 @@ describe('a store that', () => {
           return sound.get(key, context)
         },
       })),
+    },
+    {
+      fault: 'leaves out one of many',
+      failing: ['many values are read as each of them is'],
+      store: readingMany((found, index) => (index === 99 ? [] : [found])),
+    },
+    {
+      fault: 'leaves out those of many that are absent',
+      failing: ['many values are read as each of them is'],
+      store: readingMany((found) => (found.stored === undefined ? [] : [found])),
+    },
+    {
+      fault: 'tells one of many twice',
+      failing: ['many values are read as each of them is'],
+      store: readingMany((found, index) => (index === 99 ? [found, found] : [found])),
+    },
+    {
+      fault: 'mixes up many values',
+      failing: ['many values are read as each of them is'],
+      store: readingMany(({ key, stored }) => [
+        { key, stored: stored && { ...stored, value: Buffer.from('of another key') } },
+      ]),
+    },
+    {
+      fault: 'makes up revisions of many values',
+      failing: ['many values are read as each of them is'],
+      store: readingMany(({ key, stored }) => [{ key, stored: stored && { ...stored, revision: '1' as Revision } }]),
+    },
+    {
+      fault: 'goes on reading many values after an abort',
+      failing: ['an aborted signal rejects with its reason and changes nothing'],
+      store: broken((sound) => ({
+        getMany: (keys, context) => eachOf(sound, keys, { ...context, signal: never }, (found) => [found]),
+      })),
+    },
+    {
+      fault: 'finds nothing where one of many is damaged',
+      failing: ['a damaged value is handed out, and replaced or deleted by its revision only'],
+      store: damageable(corrupt, {
+        readMany: (store) => (keys, context) => eachOf(store, keys, context, ({ key, stored }) => [{ key, stored }]),
+      }),
+    },
+    {
+      fault: 'finds nothing at all when one of many is damaged',
+      failing: ['a damaged value is handed out, and replaced or deleted by its revision only'],
+      store: damageable(corrupt, {
+        readMany: (store) => (keys, context) =>
+          eachOf(store, keys, context, (found) => {
+            if (found.error !== undefined) throw found.error
+            return [found]
+          }),
+      }),
     },
     {
       fault: 'loses everything at a restart',
@@ -494,7 +586,7 @@ describe('a store that', () => {
     {
       fault: 'replaces a value that is not damaged any more',
       failing: ['a damaged value is handed out, and replaced or deleted by its revision only'],
-      store: damageable(corrupt, true),
+      store: damageable(corrupt, { ignoresRevision: true }),
     },
     {
       fault: 'watches everything',

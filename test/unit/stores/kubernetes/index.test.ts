@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest'
 import type { OperationContext } from '../../../../src/core/context.js'
 import { CertError, type AnyCertError } from '../../../../src/errors.js'
-import type { Revision, StoreKey } from '../../../../src/stores/cert-store.js'
+import type { FoundValue, Revision, StoreKey } from '../../../../src/stores/cert-store.js'
 import { kubernetesStore, type KubernetesStoreOptions } from '../../../../src/stores/kubernetes/index.js'
 import { fakeClock } from '../../../../src/testing/fake-clock.js'
 import { operationContext } from '../../../../src/testing/operation-context.js'
@@ -37,6 +37,18 @@ async function keysOf(store: { list: ReturnType<typeof kubernetesStore>['list'] 
   return keys
 }
 
+async function readMany(
+  store: ReturnType<typeof kubernetesStore>,
+  keys: readonly StoreKey[],
+  context: OperationContext,
+): Promise<FoundValue[]> {
+  const found: FoundValue[] = []
+  for await (const part of store.getMany!(keys, context)) found.push(...part)
+  return found
+}
+
+const textsOf = (found: readonly FoundValue[]): Map<StoreKey, string> =>
+  new Map(found.map(({ key, stored }) => [key, Buffer.from(stored!.value).toString()]))
 const onlySecret = (api: ReturnType<typeof fakeKubeObjects>) => Object.values(api.secrets())[0]!
 const isWrite = ({ method }: FakeRequest): boolean => method !== 'GET'
 
@@ -437,13 +449,53 @@ describe('lists', () => {
     expect((await failureOf(keysOf(store))).message).toMatch(/longer than/)
   })
 
-  it('answer many reads at once', async () => {
+  it('answer many reads', async () => {
     const { api, store, context, keys } = await many(1_001)
-    const found = await Promise.all([...keys, 'renewals/none' as StoreKey].map((each) => store.get(each, context)))
-    expect(found.pop()).toBeUndefined()
-    expect(found.map((stored) => Buffer.from(stored!.value).toString())).toEqual(keys)
+    const found = await readMany(store, [...keys, 'renewals/none'], context)
+    expect(found.pop()).toEqual({ key: 'renewals/none', stored: undefined })
+    expect(textsOf(found)).toEqual(new Map(keys.map((each) => [each, each])))
     // Three pages, and one look at what they did not show.
     expect(api.requests).toHaveLength(4)
+  })
+
+  it('answer for several spaces at the same time, and a few keys of another one are read by themselves', async () => {
+    const { api, store, context, keys } = await many(600)
+    const others = keys.map((each): StoreKey => `certificates/${each.slice('renewals/'.length)}`)
+    const few: StoreKey[] = ['deployments/a/one', 'deployments/a/two']
+    for (const each of [...others, ...few]) await store.put(each, bytes(each), context)
+    api.requests.length = 0
+    const found = await readMany(store, [...keys, ...others, ...few], context)
+    expect(textsOf(found)).toEqual(new Map([...keys, ...others, ...few].map((each) => [each, each])))
+    const lists = api.requests.filter(({ query }) => query.has('limit'))
+    expect(lists.map(({ query }) => query.has('continue'))).toEqual([false, false, true, true])
+    expect(api.requests).toHaveLength(6)
+  })
+
+  it('ask for a page while the one before is looked at, and for none that nobody needs', async () => {
+    const { api, store, context, keys } = await many(1_400)
+    const shown = Object.values(api.secrets()).sort((one, other) => (one.metadata.name < other.metadata.name ? -1 : 1))
+    const first = new Set(shown.slice(0, 900).map(({ metadata }) => metadata.annotations?.['evercert.dev/key']))
+    const wanted = keys.filter((each) => first.has(each))
+    let pages = 0
+    for await (const part of store.getMany!(wanted, context)) {
+      pages += 1
+      expect(part.length).toBeGreaterThan(0)
+      await soon(() => api.requests.length === 2)
+    }
+    expect(pages).toBe(2)
+    expect(api.requests).toHaveLength(2)
+  })
+
+  it('may be left in the middle, also when the next page fails', async () => {
+    const { api, store, context, keys } = await many(1_001)
+    api.onRequest = ({ query }) => (query.has('continue') ? status(503, 'ServiceUnavailable', 'later') : undefined)
+    for await (const part of store.getMany!(keys, context)) {
+      expect(part).toHaveLength(500)
+      break
+    }
+    await soon(() => api.requests.length === 2)
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(await store.get(keys[0]!, context)).toBeDefined()
   })
 
   it('answer also for a Secret whose labels were taken away', async () => {
@@ -451,8 +503,7 @@ describe('lists', () => {
     const name = Object.keys(api.secrets())[50]!
     api.edit('secrets', name, { metadata: { labels: null } })
     expect(await keysOf(store, 'renewals/')).toHaveLength(100)
-    const found = await Promise.all(keys.map((each) => store.get(each, context)))
-    expect(found.every((stored) => stored !== undefined)).toBe(true)
+    expect(textsOf(await readMany(store, keys, context))).toEqual(new Map(keys.map((each) => [each, each])))
   })
 
   it('hand out nothing that a finalizer keeps: whoever wants it is told', async () => {
@@ -460,15 +511,14 @@ describe('lists', () => {
     const name = Object.keys(api.secrets())[50]!
     const deletionTimestamp = '2026-01-01T00:00:00Z'
     api.edit('secrets', name, { metadata: { finalizers: ['backup.test/keep'], deletionTimestamp } })
-    const found = await Promise.allSettled(keys.map((each) => store.get(each, context)))
-    const refused = found.flatMap((each) => (each.status === 'rejected' ? [each.reason as unknown] : []))
-    expect(refused).toMatchObject([{ message: expect.stringMatching(/a finalizer keeps it/) as string }])
+    const refused = await failureOf(readMany(store, keys, context))
+    expect(refused.message).toMatch(/a finalizer keeps it/)
   })
 
   it('are left for requests of their own where they hold little of what is wanted', async () => {
     const { api, store, context } = await many(2_500)
     const wanted = Array.from({ length: 100 }, (_, index): StoreKey => `renewals/none${String(index)}`)
-    expect(await Promise.all(wanted.map((each) => store.get(each, context)))).toEqual(wanted.map(() => undefined))
+    expect(await readMany(store, wanted, context)).toEqual(wanted.map((each) => ({ key: each, stored: undefined })))
     expect(api.requests.filter(({ query }) => query.has('limit'))).toHaveLength(2)
     expect(api.requests).toHaveLength(102)
   })
@@ -481,31 +531,29 @@ describe('lists', () => {
     let release = (): void => undefined
     const held = new Promise<void>((resolve) => (release = resolve))
     api.onRequest = () => held.then(() => undefined as never)
-    const ours = keys.map((each) => store.get(each, aborted))
-    const theirs = keys.map((each) => store.get(each, context))
+    const ours = readMany(store, keys, aborted)
+    const theirs = readMany(store, keys, context)
     await soon(() => api.requests.length === 2)
     controller.abort(reason)
-    for (const each of ours) await expect(each).rejects.toBe(reason)
+    await expect(ours).rejects.toBe(reason)
     release()
-    for (const each of theirs) expect(await each).toBeDefined()
+    expect(textsOf(await theirs).size).toBe(300)
   })
 
-  it('tell each reader what went wrong', async () => {
+  it('tell what is wrong with one value beside the others, and what is wrong with all', async () => {
     const { api, store, context, keys } = await many(200)
-    const [first, second] = keys
+    const [first] = keys
     const name = Object.values(api.secrets()).find(
       ({ metadata }) => metadata.annotations?.['evercert.dev/key'] === first,
     )!
     api.edit('secrets', name.metadata.name, { data: { entry: 'eA==' } })
-    const outcomes = await Promise.allSettled(keys.map((each) => store.get(each, context)))
-    expect(outcomes.filter(({ status }) => status === 'rejected')).toMatchObject([
-      { reason: { code: 'ERR_STORE_CORRUPT', key: first } },
+    const found = await readMany(store, keys, context)
+    expect(found).toHaveLength(200)
+    expect(found.filter(({ error }) => error !== undefined)).toMatchObject([
+      { key: first, error: { code: 'ERR_STORE_CORRUPT', key: first } },
     ])
     api.onRequest = () => status(503, 'ServiceUnavailable', 'later')
-    const away = await Promise.allSettled(keys.map((each) => store.get(each, context)))
-    expect(away).toHaveLength(200)
-    for (const outcome of away) expect(outcome).toMatchObject({ reason: { code: 'ERR_STORE_UNAVAILABLE' } })
-    expect(second).toBeDefined()
+    expect(await failureOf(readMany(store, keys, context))).toMatchObject({ code: 'ERR_STORE_UNAVAILABLE' })
   })
 })
 

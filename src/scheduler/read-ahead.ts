@@ -1,0 +1,100 @@
+/**
+ * Reads what will be asked about many certificates before it is asked, by as few requests as the store knows to.
+ *
+ * @module
+ */
+import type { OperationContext } from '../core/context.js'
+import { CertError } from '../errors.js'
+import { boundedMap } from '../internal/bounded-map.js'
+import type { CertStore, FoundValue, StoreKey } from '../stores/cert-store.js'
+
+/** More would only queue up in a pool, or in a file system. */
+const readsAtOnce = 64
+
+/** An item whose keys are being read. */
+interface Awaited<Item> {
+  readonly item: Item
+  readonly keys: readonly StoreKey[]
+  left: number
+}
+
+/** Items that can be looked at without waiting. */
+export interface ReadAhead<Item> {
+  /** Each once everything under its keys has been read, in the order of the answers. */
+  readonly items: AsyncIterable<Item>
+  /** Answers `get` from what was read, for the item that was handed over last. */
+  readonly store: CertStore
+}
+
+/** Begins when `items` is iterated. No two items have a key in common, and each has one. */
+export function readAhead<Item>(
+  items: readonly Item[],
+  keysOf: (item: Item) => readonly StoreKey[],
+  store: CertStore,
+  context: OperationContext,
+): ReadAhead<Item> {
+  const found = new Map<StoreKey, FoundValue>()
+  const ahead: CertStore = {
+    ...store,
+    async get(key, own) {
+      // What the store left out is asked for by itself.
+      const { stored, error } = found.get(key) ?? { stored: await store.get(key, own) }
+      if (error !== undefined) throw error
+      return stored
+    },
+  }
+  return { items: handOver(items, keysOf, (keys) => readMany(keys, store, context), found), store: ahead }
+}
+
+async function* handOver<Item>(
+  items: readonly Item[],
+  keysOf: (item: Item) => readonly StoreKey[],
+  read: (keys: readonly StoreKey[]) => AsyncIterable<readonly FoundValue[]>,
+  found: Map<StoreKey, FoundValue>,
+): AsyncGenerator<Item> {
+  const awaited = new Map<StoreKey, Awaited<Item>>()
+  for (const item of items) {
+    const keys = keysOf(item)
+    const one = { item, keys, left: keys.length }
+    for (const key of keys) awaited.set(key, one)
+  }
+  for await (const part of read([...awaited.keys()])) {
+    for (const value of part) {
+      const one = awaited.get(value.key)
+      // Told twice, or never asked for.
+      if (one === undefined) continue
+      awaited.delete(value.key)
+      found.set(value.key, value)
+      one.left -= 1
+      if (one.left > 0) continue
+      yield one.item
+      for (const key of one.keys) found.delete(key)
+    }
+  }
+  for (const { item } of new Set(awaited.values())) yield item
+}
+
+function readMany(
+  keys: readonly StoreKey[],
+  store: CertStore,
+  context: OperationContext,
+): AsyncIterable<readonly FoundValue[]> {
+  return store.getMany?.(keys, context) ?? readEach(keys, store, context)
+}
+
+async function* readEach(
+  keys: readonly StoreKey[],
+  store: CertStore,
+  context: OperationContext,
+): AsyncGenerator<readonly FoundValue[]> {
+  for (let first = 0; first < keys.length; first += readsAtOnce) {
+    yield await boundedMap(keys.slice(first, first + readsAtOnce), readsAtOnce, context.signal, async (key) => {
+      try {
+        return { key, stored: await store.get(key, context) }
+      } catch (error) {
+        if (CertError.isInstance(error) && error.code === 'ERR_STORE_CORRUPT') return { key, error }
+        throw error
+      }
+    })
+  }
+}
