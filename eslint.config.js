@@ -25,6 +25,7 @@ const up = String.raw`^(\.\./)+`
 const realTime = [
   { object: 'Date', property: 'now', message: 'Ask the injected clock.' },
   { object: 'performance', property: 'now', message: 'Ask the injected clock.' },
+  { object: 'AbortSignal', property: 'any', message: 'Use src/internal/any-signal.ts, which leaves nothing behind.' },
   { object: 'AbortSignal', property: 'timeout', message: 'Use src/internal/deadline.ts with the injected clock.' },
 ]
 const ambient = [

@@ -33,8 +33,3 @@ export function checkedSignal(signal: AbortSignal, check: () => unknown): AbortS
 export function followedSignal(signal: AbortSignal, followed: AbortSignal): AbortSignal {
   return checkedSignal(signal, () => followed.aborted)
 }
-
-/** `AbortSignal.any` that asks each of them. */
-export function anySignal(...signals: readonly AbortSignal[]): AbortSignal {
-  return checkedSignal(AbortSignal.any([...signals]), () => signals.some(({ aborted }) => aborted))
-}

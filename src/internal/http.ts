@@ -6,6 +6,7 @@
 import type { Agent, fetch as undiciFetch, RequestInit as UndiciRequestInit } from 'undici'
 import type { Clock } from '../core/clock.js'
 import { HttpError } from '../errors.js'
+import { anySignal } from './any-signal.js'
 import { assertCertificates } from './certificates-option.js'
 import { withDeadline } from './deadline.js'
 import {
@@ -197,21 +198,25 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
     },
     async stream(request) {
       const exchange = begin(request)
-      // The deadline is over with the headers; what comes after them is ended by this one.
-      const late = new AbortController()
-      const both = AbortSignal.any([request.signal, late.signal])
-      const response = await withDeadline(exchange.deadline, async (inner) => {
-        const onAbort = (): void => {
-          late.abort(inner.reason)
+      const { response, until } = await withDeadline(exchange.deadline, async (inner) => {
+        // The deadline is over with the headers; what comes after them is ended by the signal of the request alone.
+        const until = anySignal(request.signal, inner)
+        try {
+          return { response: await exchange.send(until.signal), until }
+        } catch (error) {
+          until.end()
+          throw error
         }
-        inner.addEventListener('abort', onAbort, { once: true })
-        return exchange.send(both)
       })
+      if (response.body === null) until.end()
       return {
         status: response.status,
         headers: Object.fromEntries(response.headers),
-        chunks: chunksOf(response, request.signal, exchange.explain),
-        cancel: () => void response.body?.cancel().catch(() => undefined),
+        chunks: chunksOf(response, request.signal, exchange.explain, until.end),
+        cancel() {
+          until.end()
+          void response.body?.cancel().catch(() => undefined)
+        },
       }
     },
     async close() {
@@ -266,6 +271,7 @@ async function* chunksOf(
   response: Response,
   signal: AbortSignal,
   explain: (error: unknown) => never,
+  onEnd: () => void,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   if (response.body === null) return
   const reader = response.body.getReader() as ReadableStreamDefaultReader<Uint8Array>
@@ -285,6 +291,7 @@ async function* chunksOf(
     }
   } finally {
     signal.removeEventListener('abort', onAbort)
+    onEnd()
     onAbort()
   }
 }

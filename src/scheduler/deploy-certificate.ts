@@ -6,7 +6,7 @@
 import type { CertificateBundle } from '../core/certificate-bundle.js'
 import type { OperationContext } from '../core/context.js'
 import { DeployError } from '../errors.js'
-import { anySignal } from '../internal/checked-signal.js'
+import { anySignal } from '../internal/any-signal.js'
 import { withDeadline } from '../internal/deadline.js'
 import type { Deployer, DeployResult } from '../deployers/deployer.js'
 import { storeKey, type StoreKey } from '../stores/cert-store.js'
@@ -121,15 +121,16 @@ async function deployToCluster(
     const nextAttemptAt = new Date(environment.clock.now() + lookAgainMs(environment.lockTtlMs))
     return deployers.map(({ name }) => ({ deployer: name, status: 'waiting', busy: true, nextAttemptAt }))
   }
+  const held = anySignal(signal, lock.signal)
   try {
-    const held = { ...deployment, signal: anySignal(signal, lock.signal) }
-    return await deployAll(deployers, clusterHolder, held)
+    return await deployAll(deployers, clusterHolder, { ...deployment, signal: held.signal })
   } catch (error) {
     if (signal.aborted || !lock.signal.aborted) throw error
     context.logger.warn('lock lost while deploying', { error })
     const nextAttemptAt = new Date(environment.clock.now() + lookAgainMs(environment.lockTtlMs))
     return deployers.map(({ name }) => ({ deployer: name, status: 'failed', error, nextAttemptAt }))
   } finally {
+    held.end()
     await lock.release()
   }
 }

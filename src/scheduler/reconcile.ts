@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { anySignal } from '../internal/checked-signal.js'
+import { anySignal } from '../internal/any-signal.js'
 import { withDeadline } from '../internal/deadline.js'
 import { CertError, HttpError } from '../errors.js'
 import type { Issuer } from '../issuers/issuer.js'
@@ -251,14 +251,15 @@ async function renewUnderLock(
     ttlMs: environment.lockTtlMs,
   })
   if (lock === undefined) return { status: 'busy' }
+  const held = anySignal(signal, lock.signal)
   try {
-    const held = anySignal(signal, lock.signal)
     // Somebody else may have renewed it while we came here.
-    const now = await loadState(spec, environment, held)
+    const now = await loadState(spec, environment, held.signal)
     const changed = recordOf(now)?.fingerprintSha256 !== recordOf(before)?.fingerprintSha256
     const state = now.certificate === undefined && before.certificate === 'corrupt' ? before : now
-    return await renewIfStillNeeded(spec, state, environment, held, force && !changed)
+    return await renewIfStillNeeded(spec, state, environment, held.signal, force && !changed)
   } finally {
+    held.end()
     await lock.release()
   }
 }

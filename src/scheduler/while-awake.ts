@@ -5,7 +5,8 @@
  * @module
  */
 import type { Clock } from '../core/clock.js'
-import { anySignal, checkedSignal } from '../internal/checked-signal.js'
+import { anySignal } from '../internal/any-signal.js'
+import { checkedSignal } from '../internal/checked-signal.js'
 
 /** Parts of {@link whileAwake}. */
 export interface Wakefulness {
@@ -40,12 +41,14 @@ export async function whileAwake<Result>(
     }
   }
   lookUntilEnded().catch(() => undefined)
+  const awake = anySignal(signal, checkedSignal(overslept.signal, look))
   try {
-    return await run(anySignal(signal, checkedSignal(overslept.signal, look)))
+    return await run(awake.signal)
   } catch (error) {
     if (signal.aborted || !overslept.signal.aborted) throw error
     return undefined
   } finally {
+    awake.end()
     ended.abort(over)
   }
 }

@@ -6,6 +6,7 @@
  */
 import { createParser } from 'eventsource-parser'
 import type { OperationContext } from '../../core/context.js'
+import { anySignal } from '../../internal/any-signal.js'
 import { deploymentId, isRecord } from './marathon-app.js'
 import type { MarathonTransport } from './marathon-transport.js'
 
@@ -85,7 +86,7 @@ export async function subscribe(
       const isNews = (): boolean => ids.some((id) => untold.has(id))
       if (!isNews()) {
         const over = new AbortController()
-        const timer = clock.sleep(ms, { signal: AbortSignal.any([signal, over.signal]) })
+        const timer = clock.sleep(ms, { signal: anySignal(signal, over.signal).signal })
         const event = new Promise<void>((resolve) => {
           wake = () => {
             if (isNews()) resolve()

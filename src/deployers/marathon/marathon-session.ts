@@ -4,7 +4,7 @@
  * @module
  */
 import type { OperationContext } from '../../core/context.js'
-import { anySignal } from '../../internal/checked-signal.js'
+import { anySignal } from '../../internal/any-signal.js'
 import type { LoginContext } from './authorization.js'
 import type { MarathonSettings } from './marathon-options.js'
 import { marathonTransport, type MarathonTransport, type Masters } from './marathon-transport.js'
@@ -32,7 +32,7 @@ export async function withMarathon<Result>(
   const { authentication, httpClient } = settings
   const http = httpClient(context.clock)
   const ended = new AbortController()
-  const signal = anySignal(context.signal, ended.signal)
+  const { signal } = anySignal(context.signal, ended.signal)
   const login: LoginContext = { ...context, signal, http, deployer }
   try {
     return await run({ transport: marathonTransport({ masters, authentication, context: login }), login })

@@ -9,7 +9,7 @@ import { createHash } from 'node:crypto'
 import { generatePrivateKey, importPrivateKey, type KeyAlgorithm } from '../../core/private-key.js'
 import { recordCodec, type RecordCodec, type RecordFields } from '../../core/record.js'
 import { AcmeError } from '../../errors.js'
-import { anySignal } from '../../internal/checked-signal.js'
+import { anySignal } from '../../internal/any-signal.js'
 import { singleFlight } from '../../internal/single-flight.js'
 import { storeKey, type StoreKey } from '../../stores/cert-store.js'
 import type { IssuerContext } from '../issuer.js'
@@ -334,9 +334,11 @@ export function accountKeeper(options: AccountKeeperOptions, transport: AcmeTran
     for (;;) {
       const lock = await store.lock(recordKey, context, { ttlMs: lockTtlMs })
       if (lock !== undefined) {
+        const held = anySignal(signal, lock.signal)
         try {
-          return await run({ ...context, signal: anySignal(signal, lock.signal) })
+          return await run({ ...context, signal: held.signal })
         } finally {
+          held.end()
           await lock.release().catch((error: unknown) => {
             context.logger.warn('lock could not be released, it ends by itself', { lock: recordKey, error })
           })

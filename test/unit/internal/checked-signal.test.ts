@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { anySignal, checkedSignal, followedSignal } from '../../../src/internal/checked-signal.js'
+import { anySignal } from '../../../src/internal/any-signal.js'
+import { checkedSignal, followedSignal } from '../../../src/internal/checked-signal.js'
 import { withDeadline } from '../../../src/internal/deadline.js'
 import { singleFlight } from '../../../src/internal/single-flight.js'
 import { fakeClock } from '../../../src/testing/fake-clock.js'
@@ -56,8 +57,8 @@ describe('a checked signal', () => {
 
 describe('signals made from a checked one', () => {
   it.each<[string, (signal: AbortSignal) => AbortSignal]>([
-    ['anySignal', (signal) => anySignal(new AbortController().signal, signal)],
-    ['anySignal twice', (signal) => anySignal(anySignal(signal), new AbortController().signal)],
+    ['anySignal', (signal) => anySignal(new AbortController().signal, signal).signal],
+    ['anySignal twice', (signal) => anySignal(anySignal(signal).signal, new AbortController().signal).signal],
     [
       'followedSignal',
       (signal) => {

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { once } from 'node:events'
+import { getEventListeners, once } from 'node:events'
 import { createServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import { createServer as createTcpServer, type AddressInfo, type Socket } from 'node:net'
@@ -11,7 +11,12 @@ import { http, HttpResponse } from 'msw'
 import { setupServer } from 'msw/node'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { HttpError } from '../../../src/errors.js'
-import { createHttpClient, type HttpClient, type HttpClientOptions } from '../../../src/internal/http.js'
+import {
+  createHttpClient,
+  type HttpClient,
+  type HttpClientOptions,
+  type HttpStream,
+} from '../../../src/internal/http.js'
 import { fakeClock } from '../../../src/testing/fake-clock.js'
 import { assertNoSecrets } from '../../../src/testing/recording-logger.js'
 import { testAuthority } from '../../support/certificates.js'
@@ -503,6 +508,10 @@ it.each([
 })
 
 describe('a stream', () => {
+  const read = async ({ chunks }: HttpStream): Promise<void> => {
+    for await (const chunk of chunks) expect(chunk.length).toBeGreaterThan(0)
+  }
+
   it('is read while it comes, and ends with the answer', async () => {
     let more = (): void => undefined
     const origin = await serve((_, response) => {
@@ -566,6 +575,69 @@ describe('a stream', () => {
       more()
     }
     expect(chunks.join('')).toBe('onetwo')
+  })
+
+  it.each<[string, RequestListener, (stream: Promise<HttpStream>, controller: AbortController) => Promise<unknown>]>([
+    ['is read to its end', (_, response) => response.end('one'), async (stream) => read(await stream)],
+    ['has no body', (_, response) => response.writeHead(204).end(), (stream) => stream],
+    ['has no body, and is read', (_, response) => response.writeHead(204).end(), async (stream) => read(await stream)],
+    [
+      'is left',
+      (_, response) => response.write('one'),
+      async (stream) => {
+        for await (const chunk of (await stream).chunks) if (chunk.length > 0) break
+      },
+    ],
+    [
+      'is cancelled',
+      (_, response) => response.write('one'),
+      async (stream) => {
+        ;(await stream).cancel()
+      },
+    ],
+    [
+      'is cut off',
+      (_, response) => {
+        response.write('one')
+        setImmediate(() => response.destroy())
+      },
+      async (stream) => read(await stream),
+    ],
+    ['does not begin', (_, response) => response.destroy(), (stream) => stream],
+    [
+      'is aborted',
+      (_, response) => response.write('one'),
+      async (stream, controller) => {
+        const reading = read(await stream)
+        controller.abort()
+        await reading
+      },
+    ],
+    [
+      'is aborted before it is read',
+      (_, response) => response.write('one'),
+      async (stream, controller) => {
+        await stream
+        controller.abort()
+      },
+    ],
+    [
+      'is aborted before it begins',
+      () => undefined,
+      async (stream, controller) => {
+        setImmediate(() => {
+          controller.abort()
+        })
+        await stream
+      },
+    ],
+  ])('that %s leaves nothing on the signal', async (_, listener, use) => {
+    const controller = new AbortController()
+    const origin = await serve(listener)
+    const stream = client().stream({ url: origin, method: 'GET', signal: controller.signal })
+    expect(getEventListeners(controller.signal, 'abort').length).toBeGreaterThan(0)
+    await use(stream, controller).catch(() => undefined)
+    expect(getEventListeners(controller.signal, 'abort')).toEqual([])
   })
 
   it('that is cut off is an error of the network, without the request on it', async () => {

@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events'
 import { describe, expect, it } from 'vitest'
 import { whileAwake } from '../../../src/scheduler/while-awake.js'
 import { stoppableClock } from '../../support/stoppable-clock.js'
@@ -46,6 +47,34 @@ describe('whileAwake', () => {
     clock.stop(limitMs)
     await clock.advance(limitMs / 3)
     expect(await result).toBeUndefined()
+  })
+
+  it('leaves nothing on the signal of its caller, however it ends', async () => {
+    const clock = stoppableClock()
+    const caller = new AbortController()
+    const { signal } = caller
+    const ends: (() => void)[] = [
+      () => undefined,
+      () => {
+        throw new Error('refused')
+      },
+      () => {
+        clock.stop(limitMs)
+      },
+      () => {
+        caller.abort(new Error('stopped'))
+      },
+    ]
+    for (const end of ends) {
+      const run = whileAwake({ clock, signal, limitMs }, async (inner) => {
+        expect(getEventListeners(signal, 'abort')).toHaveLength(1)
+        end()
+        inner.throwIfAborted()
+      })
+      await run.catch(() => undefined)
+      expect(getEventListeners(signal, 'abort')).toEqual([])
+    }
+    expect(signal.aborted).toBe(true)
   })
 
   it('passes on the reason of its caller, and what goes wrong otherwise', async () => {

@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events'
 import { inspect } from 'node:util'
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { CertificateBundle } from '../../../../src/core/certificate-bundle.js'
@@ -679,6 +680,7 @@ describe('an abort', () => {
         return undefined
       }
       const { error, result } = await deploy(marathon, {}, controller.signal)
+      expect(getEventListeners(controller.signal, 'abort')).toEqual([])
       if (!fired) {
         expect(result).toMatchObject({ status: 'deployed' })
         expect(at).toBeGreaterThan(5)

@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events'
 import { describe, expect, it } from 'vitest'
 import { subscribe, type DeploymentEvents } from '../../../../src/deployers/marathon/marathon-events.js'
 import { createHttpClient } from '../../../../src/internal/http.js'
@@ -123,6 +124,27 @@ describe('the events of deployments', () => {
     await clock.advance(5_000)
     const events = await subscribing
     expect(events.outcomeOf('ours')).toBeUndefined()
+  })
+
+  it('leave nothing on the signal by being waited for, however a wait ends', async () => {
+    const controller = new AbortController()
+    const source = eventSource()
+    const { clock, subscribing } = await subscribed(() => source.stream, controller)
+    const events = await subscribing
+    const listening = (): number => getEventListeners(controller.signal, 'abort').length
+    const before = listening()
+    for (let waits = 0; waits < 3; waits += 1) {
+      const woken = events.wait(60_000, ['ours'])
+      expect(listening()).toBe(before + 1)
+      source.send({ eventType: 'deployment_success', id: 'ours' })
+      await woken
+      expect(listening()).toBe(before)
+      const timed = events.wait(1_000, ['ours'])
+      expect(listening()).toBe(before + 1)
+      await clock.advance(1_000)
+      await timed
+      expect(listening()).toBe(before)
+    }
   })
 
   it('end with an abort, whose reason passes through', async () => {

@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events'
 import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -570,6 +571,20 @@ describe('several processes', () => {
     expect(world.ca.countRequests('newAccount')).toBe(1)
     // Without the scheduler's lock several may have ordered; one order at most got as far as a certificate.
     expect(world.ca.certificates).toHaveLength(1)
+  })
+
+  it('leave nothing on the signal of a lock, or of the caller, that they are done with', async () => {
+    await using world = await createWorld()
+    const { signal } = new AbortController()
+    const locks: AbortSignal[] = []
+    const lock: CertStore['lock'] = async (...args) => {
+      const taken = await world.store.lock?.(...args)
+      if (taken !== undefined) locks.push(taken.signal)
+      return taken
+    }
+    await world.issuer().account(world.context({ signal, store: { ...world.store, lock } }))
+    expect(locks.length).toBeGreaterThan(0)
+    for (const held of [signal, ...locks]) expect(getEventListeners(held, 'abort')).toEqual([])
   })
 
   it('do not wait for long for one that died while it made the account', async () => {
