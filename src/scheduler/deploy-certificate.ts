@@ -89,7 +89,7 @@ export async function deployCertificate(
   return [...own.value, ...shared.value]
 }
 
-/** Key of a ledger: per node, and one for the cluster's own targets. */
+/** Key of a ledger: per node, and one for the cluster's own targets. That of a node that is gone is removed after renewals. */
 export function ledgerKey(certificate: string, holder: string): StoreKey {
   return storeKey('deployments', certificate, holder)
 }

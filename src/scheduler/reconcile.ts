@@ -24,6 +24,7 @@ import { identifierKey } from '../core/identifier.js'
 import { lookAgainMs } from './look-again.js'
 import { settingsOf, type CertificateSpec } from './managed-certificate.js'
 import { providePlaceholder } from './placeholder.js'
+import { ledgerPruning, pruneLedgers, type LedgerPruning } from './prune-ledgers.js'
 import { certificateRecord, isPast, type CertificateRecord, type RenewalRecord } from './records.js'
 import { nextPlan, renewalInfoIsDue, type RenewalInfoAnswer } from './renewal-plan.js'
 import { loadRecord, setAside, updateRecord, type Loaded, type ReadRecord } from './stored-records.js'
@@ -55,6 +56,8 @@ export interface PassMemory {
   lastAlarm: string | undefined
   /** Until when the last logged back-off lasts, epoch milliseconds. */
   lastWait: number | undefined
+  /** Ledgers of other nodes that are still to be looked at. */
+  pruning: LedgerPruning | undefined
 }
 
 /** State of one certificate as stored. */
@@ -127,6 +130,9 @@ export async function reconcileCertificate(
   // What is not served although it was deployed may have been overwritten there: the next pass deploys again.
   if (endpoints.some((outcome) => outcome.status === 'failed')) memory.known.clear()
   const alarmAt = record === undefined ? Infinity : raiseAlarm(spec, record, memory, environment)
+  // Last: no deployment waits for it. Once per new certificate, because it takes a listing.
+  if (status === 'renewed' && record !== undefined) memory.pruning = ledgerPruning(record, state.renewal, clock.now())
+  if (memory.pruning !== undefined) memory.pruning = await pruneLedgers(spec, memory.pruning, environment, signal)
   if (status === 'unchanged' && deployments.some((outcome) => outcome.status === 'deployed')) status = 'redeployed'
   const failedTarget = [...deployments, ...endpoints].find((outcome) => outcome.status === 'failed')
   const now = clock.now()

@@ -233,7 +233,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     this.#assertTargetsAreFree(spec)
     this.#managed.set(spec.name, {
       spec,
-      memory: { known: new Map(), lastAlarm: undefined, lastWait: undefined },
+      memory: { known: new Map(), lastAlarm: undefined, lastWait: undefined, pruning: undefined },
       running: Promise.resolve(),
       failedPasses: 0,
       underWay: 0,

@@ -4,11 +4,11 @@
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { systemClock } from '../../src/core/clock.js'
 import { silentLogger } from '../../src/core/logger.js'
-import type { CertStore } from '../../src/stores/cert-store.js'
+import type { CertStore, StoreKey } from '../../src/stores/cert-store.js'
 import { postgresStore } from '../../src/stores/postgres.js'
 import { postgresPool, startPostgres, type PostgresServer } from '../support/postgres.js'
 import { describeWith } from '../support/servers.js'
-import { countThrough } from '../support/store-faults.js'
+import { countThrough, tellsOfEach } from '../support/store-faults.js'
 
 const key = 'certificates/www'
 const context = { signal: new AbortController().signal, clock: systemClock, logger: silentLogger }
@@ -147,7 +147,7 @@ describeWith(['postgres'], 'postgresStore and its server', () => {
     const listener = postgresPool({ ...server.connection, application_name: `${table}_listens` })
     const watched = postgresStore({ pool, listener, table })
     const abort = new AbortController()
-    const told: string[] = []
+    const told: StoreKey[] = []
     const watching = watched.watch!('certificates/', (each) => told.push(each), { ...context, signal: abort.signal })
     watching.catch(() => undefined)
     await vi.waitUntil(
@@ -162,6 +162,7 @@ describeWith(['postgres'], 'postgresStore and its server', () => {
     told.length = 0
     // Nothing changes any more; but something could have, while nobody listened.
     await vi.waitUntil(() => told.includes(key), { timeout: 30_000 })
+    await tellsOfEach(store, key, told)
     abort.abort()
     await Promise.all([pool.end(), listener.end()])
   })

@@ -7,12 +7,12 @@ import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { systemClock } from '../../src/core/clock.js'
 import { silentLogger } from '../../src/core/logger.js'
-import type { CertStore } from '../../src/stores/cert-store.js'
+import type { CertStore, StoreKey } from '../../src/stores/cert-store.js'
 import { redisStore } from '../../src/stores/redis.js'
 import { fakeClock } from '../../src/testing/fake-clock.js'
 import { redisClients, startRedis, type RedisServer } from '../support/redis.js'
 import { describeWith } from '../support/servers.js'
-import { countThrough } from '../support/store-faults.js'
+import { countThrough, tellsOfEach } from '../support/store-faults.js'
 import { tcpProxy } from '../support/tcp-proxy.js'
 
 const key = 'certificates/www'
@@ -43,7 +43,7 @@ describeWith(['redis-server'], 'redisStore and its server', () => {
       const subscriber = await connect(server.port)
       const watched = redisStore({ client, subscriber: subscriber.client, prefix })
       const abort = new AbortController()
-      const told: string[] = []
+      const told: StoreKey[] = []
       const watching = watched.watch!('certificates/', (each) => told.push(each), { ...context, signal: abort.signal })
       watching.catch(() => undefined)
       const revision = await store.put(key, bytes('before'), context)
@@ -55,6 +55,7 @@ describeWith(['redis-server'], 'redisStore and its server', () => {
       expect((await store.get(key, context))?.revision).toBe(revision)
       await store.put(key, bytes('after'), context, { ifRevision: revision })
       expect(await valueOf(store)).toBe('after')
+      await tellsOfEach(store, key, told)
       abort.abort()
       await subscriber.close()
       await close()

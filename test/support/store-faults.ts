@@ -3,7 +3,7 @@
  * server has carried the request out, or nobody answers. One sweep for every such store.
  */
 import { randomBytes } from 'node:crypto'
-import { expect } from 'vitest'
+import { expect, vi } from 'vitest'
 import { systemClock } from '../../src/core/clock.js'
 import { silentLogger } from '../../src/core/logger.js'
 import { CertError } from '../../src/errors.js'
@@ -131,6 +131,15 @@ export async function countThrough(
   expect(value).toBeGreaterThanOrEqual(acknowledged)
   expect(value).toBeLessThanOrEqual(acknowledged + unknown)
   return { acknowledged, unknown, value }
+}
+
+/** A watcher that was told of everything anew is told of each later change, too: three times, because it may have been told twice. */
+export async function tellsOfEach(store: CertStore, key: StoreKey, told: StoreKey[]): Promise<void> {
+  for (let count = 1; count <= 3; count += 1) {
+    told.length = 0
+    await store.put(key, bytes(String(count)), context())
+    await vi.waitUntil(() => told.includes(key), { timeout: 60_000 })
+  }
 }
 
 /** The connection comes back when the client has made a new one. */

@@ -134,6 +134,23 @@ describe('a sound store', () => {
     expect(await failuresOf({ createStore: broken(() => ({})), level })).toEqual(new Map())
   })
 
+  it('that polls for its watchers passes strict', async () => {
+    const createStore = broken((sound) => ({
+      async watch(prefix, onChange, context) {
+        const seen = new Map<StoreKey, string | undefined>()
+        for (;;) {
+          for await (const key of sound.list(prefix, context)) {
+            const revision = (await sound.get(key, context))?.revision
+            if (seen.get(key) !== revision) onChange(key)
+            seen.set(key, revision)
+          }
+          await context.clock.sleep(30_000, { signal: context.signal, background: true })
+        }
+      },
+    }))
+    expect(await failuresOf({ createStore, level: 'strict' })).toEqual(new Map())
+  })
+
   it('passes under node:test', async () => {
     const source = fileURLToPath(new URL('../../../src', import.meta.url))
     const script = `
@@ -607,6 +624,29 @@ describe('a store that', () => {
           },
         }
       }),
+    },
+    {
+      fault: 'tells a watcher of nothing later',
+      failing: ['a watcher is told of changes below its prefix, until its signal aborts'],
+      store: broken((sound) => ({
+        async watch(prefix, onChange, context) {
+          const ended = new Promise((_, reject) => {
+            context.signal.addEventListener('abort', () => {
+              reject(context.signal.reason as Error)
+            })
+          })
+          // As one that is slow to connect: there is something by then.
+          let begun = false
+          while (!begun && !context.signal.aborted) {
+            for await (const key of sound.list(prefix, context)) {
+              onChange(key)
+              begun = true
+            }
+            await turn()
+          }
+          await ended
+        },
+      })),
     },
   ]
 
