@@ -144,7 +144,12 @@ export function postgresStore(options: PostgresStoreOptions): CertStore {
 
   /** The format of the table, `undefined` when there is none. */
   async function inspect({ logger }: OperationContext): Promise<number | undefined> {
-    const [row] = (await pool.query(statements.inspect)).rows as readonly TableState[]
+    const look = async () => ((await pool.query(statements.inspect)).rows as readonly TableState[])[0]
+    let row = await look()
+    if (row?.exists !== true) return undefined
+    // A table that another process makes in this moment is seen before its comment: names are looked up as things are by now,
+    // comments as they were when the statement began.
+    if (row.format === null) row = await look()
     if (row?.exists !== true) return undefined
     const format = Number(row.format ?? NaN)
     if (format === tableFormat) {

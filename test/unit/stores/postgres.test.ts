@@ -194,6 +194,18 @@ describe('the table', () => {
       code: 'ERR_STORE_SCHEMA',
       message: expect.stringMatching(expected) as string,
     })
+    expect(sent.filter((text) => !text.includes('to_regclass'))).toEqual([])
+  })
+
+  it('is ours also when another process was just making it', async () => {
+    const states = [{ ...sound, format: null }, sound]
+    const { pool, sent } = scripted()
+    const making: PostgresPool = {
+      query: (text, values) =>
+        text.includes('to_regclass') ? Promise.resolve({ rows: [states.shift()!] }) : pool.query(text, values),
+    }
+    expect(await postgresStore({ pool: making }).get(key, operationContext())).toBeUndefined()
+    expect(states).toEqual([])
     expect(sent).toHaveLength(1)
   })
 
