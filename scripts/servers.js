@@ -27,6 +27,7 @@ import { buildGoModule } from './servers/go-module-build.js'
 const pebbleModule = 'github.com/letsencrypt/pebble/v2'
 const legoModule = 'github.com/go-acme/lego/v4'
 const kubernetesVersion = '1.34.4'
+const etcdVersion = '3.6.13'
 
 /** @type {readonly ServerSource[]} */
 const sources = [
@@ -75,9 +76,14 @@ const sources = [
   {
     name: 'etcd',
     required: true,
-    minimum: '3.4.0',
+    // What Kubernetes 1.34 is made for: an older one cannot tell how far it is, and every list is read from it anew.
+    minimum: '3.6.0',
     readVersion: printedVersion('--version'),
-    debianPackage: 'etcd-server',
+    goModule: {
+      module: 'go.etcd.io/etcd/server/v3',
+      version: `v${etcdVersion}`,
+      command: 'go.etcd.io/etcd/server/v3',
+    },
   },
   {
     name: 'kube-apiserver',

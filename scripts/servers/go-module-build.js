@@ -1,6 +1,6 @@
 /**
  * Builds a command of a Go module that `go install` refuses because its go.mod replaces other modules by folders of its own
- * (`k8s.io/api => ./staging/src/k8s.io/api`). A module around it replaces them by what was published from those folders.
+ * (`k8s.io/api => ./staging/src/k8s.io/api`). A module around it takes what was published from those folders.
  */
 import { mkdtemp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -10,7 +10,8 @@ import { dirname, join } from 'node:path'
  * @typedef {object} GoModuleBuild
  * @property {string} module Module with the command.
  * @property {string} version With its `v`.
- * @property {string} stagedVersion Version under which the modules it replaces by folders are published.
+ * @property {string} [stagedVersion] Version under which the modules it replaces by folders are published, where it does not
+ *   require the right ones itself.
  * @property {string} command Import path of the command.
  * @property {readonly string[]} [ldflags]
  *
@@ -63,7 +64,7 @@ export async function buildGoModule({ module, version, stagedVersion, command, l
 
 /**
  * @param {string} original The go.mod of the module.
- * @param {{ module: string, version: string, stagedVersion: string }} versions
+ * @param {{ module: string, version: string, stagedVersion?: string | undefined }} versions
  */
 export function wrapperModule(original, { module, version, stagedVersion }) {
   const go = /^go \S+$/m.exec(original)?.[0] ?? ''
@@ -72,7 +73,7 @@ export function wrapperModule(original, { module, version, stagedVersion }) {
     'module evercert.test/server',
     go,
     `require ${module} ${version}`,
-    ...staged.map((path) => `replace ${path} => ${path} ${stagedVersion}`),
+    ...(stagedVersion === undefined ? [] : staged.map((path) => `replace ${path} => ${path} ${stagedVersion}`)),
     '',
   ].join('\n')
 }

@@ -7,7 +7,7 @@ import { expect, vi } from 'vitest'
 import { systemClock } from '../../src/core/clock.js'
 import { silentLogger } from '../../src/core/logger.js'
 import { CertError } from '../../src/errors.js'
-import type { CertStore, Revision, StoreKey } from '../../src/stores/cert-store.js'
+import type { CertStore, FoundValue, Revision, StoreKey } from '../../src/stores/cert-store.js'
 import type { TcpFault, TcpProxy } from './tcp-proxy.js'
 
 /** A store whose connections go through a proxy, and the same data by another way. */
@@ -29,6 +29,7 @@ interface Operation {
 
 const operations: Readonly<Record<string, Operation>> = {
   get: { after: ['old'], run: (store, key) => store.get(key, context()) },
+  getMany: { after: ['old'], run: (store, key) => readMany(store, [key, `${key}-none`]) },
   create: {
     after: ['new', undefined],
     run: (store, key) => store.put(`${key}-new`, bytes('new'), context(), { ifRevision: null }),
@@ -47,6 +48,12 @@ const operations: Readonly<Record<string, Operation>> = {
     after: ['old'],
     run: async (store, key) => (await store.lock?.(key, context(), { ttlMs: 60_000 }))?.release(),
   },
+}
+
+async function readMany(store: CertStore, keys: readonly StoreKey[]): Promise<void> {
+  const found: FoundValue[] = []
+  for await (const part of store.getMany?.(keys, context()) ?? []) found.push(...part)
+  expect(found.map(({ key }) => key).sort()).toEqual([...keys].sort())
 }
 
 async function listAll(store: CertStore): Promise<StoreKey[]> {

@@ -233,7 +233,8 @@ export function kubernetesStore(options: KubernetesStoreOptions = {}): Kubernete
 }
 
 function entryOf({ data }: KubernetesObject, key: string): Entry {
-  const encoded = data[entryName]
-  if (encoded !== undefined) return decodeEntry(Buffer.from(encoded, 'base64'), key)
-  return damaged(`holds no "${entryName}"`, Buffer.from(JSON.stringify(data)))
+  const bytes = data.get(entryName)
+  if (bytes !== undefined) return decodeEntry(bytes, key)
+  const held = [...data].map(([name, value]) => [name, value.toString('base64')])
+  return damaged(`holds no "${entryName}"`, Buffer.from(JSON.stringify(Object.fromEntries(held))))
 }

@@ -12,6 +12,7 @@ import { explainStatus, readStatus } from '../../internal/kubernetes/api-status.
 import type { ApiRequest, ApiScope, KubernetesApi } from '../../internal/kubernetes/kubernetes-api.js'
 import { parseRetryAfter } from '../../internal/retry-after.js'
 import type { TellUnavailable } from '../server-operation.js'
+import { protobufType, readObjectList } from './object-list.js'
 
 /** One operation of the store. */
 export interface Step {
@@ -25,11 +26,11 @@ export interface KubernetesObject {
   readonly name: string
   readonly uid: string
   readonly resourceVersion: string
-  /** It was deleted, and stays until others take their finalizers away. @defaultValue it was not */
-  readonly deletionTimestamp: string | undefined
+  /** It has a deletionTimestamp, and stays until others take their finalizers away. */
+  readonly isDeleted: boolean
   readonly annotations: Readonly<Record<string, string>>
-  /** Of a Secret: entries in base64. */
-  readonly data: Readonly<Record<string, string>>
+  /** Of a Secret. */
+  readonly data: ReadonlyMap<string, Buffer>
   /** Of a Lease. */
   readonly spec: Readonly<Record<string, unknown>>
 }
@@ -112,8 +113,12 @@ const kinds = {
 }
 
 /** Objects without what they hold; servers that do not know this send all of it. */
-const metadataOf = (list: 'List' | ''): string =>
-  `application/json;as=PartialObjectMetadata${list};g=meta.k8s.io;v=v1,application/json`
+const asMetadata = (list: 'List' | ''): string => `as=PartialObjectMetadata${list};g=meta.k8s.io;v=v1`
+const metadataType = `application/json;${asMetadata('')},application/json`
+
+/** Lists of Secrets, with what they hold and without. */
+const listType = `${protobufType},application/json`
+const metadataListType = `${protobufType};${asMetadata('List')},application/json;${asMetadata('List')},application/json`
 
 /** As whom the API server records our fields. */
 const fieldManager = 'fieldManager=evercert'
@@ -126,7 +131,7 @@ export function kubernetesObjects(options: KubernetesObjectsOptions): Kubernetes
   const { api, kind, type } = options
   const { apiVersion, base, plural } = kinds[kind]
   // What a write returns holds the same once more; only of a Lease anybody wants to know.
-  const accept = kind === 'Lease' ? undefined : metadataOf('')
+  const accept = kind === 'Lease' ? undefined : metadataType
 
   /** `secrets`: what must not come back in an error. */
   async function ask<Answer = HttpResponse>(
@@ -161,7 +166,7 @@ export function kubernetesObjects(options: KubernetesObjectsOptions): Kubernetes
       if (response.status < 200 || response.status > 299) throw refused(response)
       const object = readObject(parseObject(response.text()))
       if (object?.name === name) {
-        if (object.deletionTimestamp !== undefined) throw kept()
+        if (object.isDeleted) throw kept()
         return object
       }
       throw step.unavailable(`${request.method} ${where}: the answer is no such ${kind}`)
@@ -218,21 +223,20 @@ export function kubernetesObjects(options: KubernetesObjectsOptions): Kubernetes
       if (answer.status !== 200 && answer.status !== 202) throw refused(answer)
       // What is gone is answered by a Status.
       const left = readObject(parseObject(answer.text()))
-      if (answer.status === 202 || left?.deletionTimestamp !== undefined) throw kept()
+      if (answer.status === 202 || left?.isDeleted === true) throw kept()
       return 'removed'
     },
     async page({ selector, limit, next, metadataOnly }, step) {
       const query = new URLSearchParams({ labelSelector: selector, limit: String(limit) })
       if (next !== undefined) query.set('continue', next)
-      const request = {
-        method: 'GET',
-        query: query.toString(),
-        maxBodyBytes: largestPageBytes,
-        ...(metadataOnly && { accept: metadataOf('List') }),
-      } as const
+      const request = { method: 'GET', query: query.toString(), maxBodyBytes: largestPageBytes } as const
+      const isProtobuf = ({ headers }: HttpResponse): boolean =>
+        headers['content-type']?.startsWith(protobufType) === true
       let asked
       try {
-        asked = await ask(step, '', request, send)
+        asked = await ask(step, '', { ...request, accept: metadataOnly ? metadataListType : listType }, send)
+        // One form of refusals is enough to understand.
+        if (isProtobuf(asked.answer) && asked.answer.status !== 200) asked = await ask(step, '', request, send)
       } catch (error) {
         // Whoever aborts may give any reason.
         const cause = error instanceof StoreError ? error.cause : undefined
@@ -240,6 +244,12 @@ export function kubernetesObjects(options: KubernetesObjectsOptions): Kubernetes
         throw error
       }
       const { answer, refused } = asked
+      const noList = (): Error => step.unavailable(`GET ${plural}: the answer is no list`)
+      if (isProtobuf(answer)) {
+        const page = readObjectList(answer.body)
+        if (page === undefined) throw noList()
+        return page
+      }
       const body = parseObject(answer.text())
       const metadata = asObject(body?.['metadata'])
       const continued = typeof metadata['continue'] === 'string' ? metadata['continue'] : ''
@@ -249,7 +259,7 @@ export function kubernetesObjects(options: KubernetesObjectsOptions): Kubernetes
       // An empty list may be written as null.
       const listed: unknown = body?.['items'] ?? []
       if (resourceVersion === undefined || !Array.isArray(listed) || !/List$/.test(String(body?.['kind']))) {
-        throw step.unavailable(`GET ${plural}: the answer is no list`)
+        throw noList()
       }
       const items = listed.map(readObject).filter((object) => object !== undefined)
       return { items, resourceVersion, next: continued === '' ? undefined : continued }
@@ -258,7 +268,7 @@ export function kubernetesObjects(options: KubernetesObjectsOptions): Kubernetes
       const query = new URLSearchParams({ watch: '1', labelSelector: selector, allowWatchBookmarks: 'true' })
       query.set('resourceVersion', resourceVersion)
       query.set('timeoutSeconds', String(timeoutSeconds))
-      const request = { method: 'GET', query: query.toString(), accept: metadataOf('') } as const
+      const request = { method: 'GET', query: query.toString(), accept: metadataType } as const
       const { answer, refused } = await ask(step, '', request, (sent, scope) => watching.stream(sent, scope))
       if (answer.status === 200 || answer.status === 410) return answer
       throw refused(await wholeOf(answer))
@@ -277,12 +287,12 @@ function json(body: object & { readonly data?: object }, contentType: string) {
 /** The object that an answer or a list holds. `undefined` when it is none. */
 export function readObject(value: unknown): KubernetesObject | undefined {
   const { metadata, data, spec } = asObject(value)
-  const { name, uid, annotations, deletionTimestamp: deletedAt } = asObject(metadata)
+  const { name, uid, annotations, deletionTimestamp } = asObject(metadata)
   const resourceVersion = resourceVersionOf(asObject(metadata))
   if (typeof name !== 'string' || typeof uid !== 'string' || resourceVersion === undefined) return undefined
-  const deletionTimestamp = typeof deletedAt === 'string' ? deletedAt : undefined
-  const held = { annotations: strings(annotations), data: strings(data), spec: asObject(spec) }
-  return { name, uid, resourceVersion, deletionTimestamp, ...held }
+  const isDeleted = typeof deletionTimestamp === 'string'
+  const held = new Map(Object.entries(strings(data)).map(([key, text]) => [key, Buffer.from(text, 'base64')]))
+  return { name, uid, resourceVersion, isDeleted, annotations: strings(annotations), data: held, spec: asObject(spec) }
 }
 
 /** A refusal is short. */

@@ -5,8 +5,8 @@
  */
 import type { KubernetesObject, KubernetesObjects, ObjectPage, Step } from './kubernetes-objects.js'
 
-/** Objects per page. */
-const pageSize = 500
+/** Objects per page: some two megabytes of entries with their certificates, or of names and labels. */
+const pageSizes = { whole: 500, metadata: 2_000 }
 
 /** How often a list is begun anew before it counts as impossible. */
 const maxRestarts = 10
@@ -25,7 +25,7 @@ export interface Listing {
  */
 export async function* listPages(listing: Listing): AsyncGenerator<ObjectPage> {
   const { objects, selector, metadataOnly, attempt } = listing
-  let limit = pageSize
+  let limit = metadataOnly ? pageSizes.metadata : pageSizes.whole
   let next: string | undefined
   let restarts = 0
   for (;;) {

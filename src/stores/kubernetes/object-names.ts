@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { labelValuePattern } from '../../internal/kubernetes/kubernetes-names.js'
 import type { StoreKey } from '../cert-store.js'
 
@@ -34,15 +34,15 @@ const longestName = 253
 /** Names of the objects of the store with this prefix. */
 export function objectNames(prefix: string): ObjectNames {
   function nameOf(key: string): string {
-    const hash = createHash('sha256').update(`${prefix}\n${key}`).digest('hex').slice(0, 32)
-    const room = longestName - prefix.length - hash.length - 2
+    const digest = hash('sha256', `${prefix}\n${key}`).slice(0, 32)
+    const room = longestName - prefix.length - digest.length - 2
     const readable = key
       .toLowerCase()
       .replace(/[^a-z0-9.]+/g, '-')
       .replace(/-*\.[-.]*/g, '.')
       .slice(0, room)
       .replace(/^[-.]+|[-.]+$/g, '')
-    return [prefix, readable, hash].filter((part) => part !== '').join('-')
+    return [prefix, readable, digest].filter((part) => part !== '').join('-')
   }
   return {
     nameOf,

@@ -99,7 +99,7 @@ function takeWanted(listing: Listing, { items }: ObjectPage): (readonly [Kuberne
   for (const object of items) {
     const key = wanted.get(object.name)
     // One that a finalizer keeps is left for a request of its own, which tells what is wrong.
-    if (key === undefined || object.deletionTimestamp !== undefined) continue
+    if (key === undefined || object.isDeleted) continue
     wanted.delete(object.name)
     shown.push([object, key])
   }

@@ -7,6 +7,7 @@ import { fakeClock } from '../../../../src/testing/fake-clock.js'
 import { operationContext } from '../../../../src/testing/operation-context.js'
 import { assertNoSecrets } from '../../../../src/testing/recording-logger.js'
 import { fakeKubeObjects, fakeNamespace, status, type FakeRequest } from '../../../support/fake-kube-objects.js'
+import { encodeObjectList } from '../../../support/object-list.js'
 
 const key = 'certificates/www'
 const secret = 'value-that-must-not-be-shown-'.repeat(3)
@@ -415,14 +416,14 @@ describe('lists', () => {
   }
 
   it('come in pages, without what the Secrets hold', async () => {
-    const { api, store, keys } = await many(1_001)
+    const { api, store, keys } = await many(4_001)
     expect((await keysOf(store, 'renewals/')).sort()).toEqual(keys)
-    expect(api.requests.map(({ query }) => query.get('limit'))).toEqual(['500', '500', '500'])
+    expect(api.requests.map(({ query }) => query.get('limit'))).toEqual(['2000', '2000', '2000'])
     for (const { headers } of api.requests) expect(headers['accept']).toContain('as=PartialObjectMetadataList')
   })
 
   it('lose nothing and repeat nothing when a page is too old to go on from', async () => {
-    const { api, store, keys } = await many(1_001)
+    const { api, store, keys } = await many(4_001)
     for (const token of [true, false]) {
       api.requests.length = 0
       let expired = false
@@ -469,6 +470,31 @@ describe('lists', () => {
     const lists = api.requests.filter(({ query }) => query.has('limit'))
     expect(lists.map(({ query }) => query.has('continue'))).toEqual([false, false, true, true])
     expect(api.requests).toHaveLength(6)
+  })
+
+  it('come in Protocol Buffers where the server has them, and refusals in JSON', async () => {
+    const { api, store, context, keys } = await many(200)
+    const protobuf = (body: Uint8Array<ArrayBuffer>, status = 200): Response =>
+      new Response(body, { status, headers: { 'content-type': 'application/vnd.kubernetes.protobuf' } })
+    const listed = Object.values(api.secrets()).map(({ metadata, data = {} }) => ({ ...metadata, data }))
+    const half = [encodeObjectList(listed.slice(0, 120), { next: 'more' }), encodeObjectList(listed.slice(120))]
+    let answer = (index: number): Response => protobuf(new Uint8Array(half[index]!))
+    api.onRequest = ({ query, headers }) => {
+      if (headers['accept'] === 'application/json') return undefined
+      expect(headers['accept']).toBe('application/vnd.kubernetes.protobuf,application/json')
+      return answer(query.get('continue') === 'more' ? 1 : 0)
+    }
+    expect(textsOf(await readMany(store, keys, context))).toEqual(new Map(keys.map((each) => [each, each])))
+    expect(api.requests).toHaveLength(2)
+
+    answer = () => protobuf(new Uint8Array(half[0]!.subarray(0, 1_000)))
+    expect((await failureOf(readMany(store, keys, context))).message).toMatch(/the answer is no list/)
+
+    // A Status in Protocol Buffers is asked for once more.
+    api.requests.length = 0
+    answer = () => protobuf(new Uint8Array(Buffer.from('k8s\0')), 403)
+    expect(textsOf(await readMany(store, keys, context)).size).toBe(200)
+    expect(api.requests.map(({ headers }) => headers['accept']!.includes('protobuf'))).toEqual([true, false])
   })
 
   it('ask for a page while the one before is looked at, and for none that nobody needs', async () => {
