@@ -5,11 +5,9 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
-import { build } from 'tsup'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { bundleProgram } from '../support/bundle-program.js'
 import {
   journalOf,
   startReplicaWorld,
@@ -21,8 +19,6 @@ import {
 import { describeWith } from '../support/servers.js'
 import type { ReplicaInstructions } from './programs/replica-program.js'
 
-/** Inside node_modules, so that the bundle finds its dependencies and git does not see it. */
-const bundles = fileURLToPath(new URL('../../node_modules/.cache/evercert-replica-program', import.meta.url))
 const engines = ['redis', 'ioredis', 'postgres', 'kubernetes', 'file'] as const
 const shared = ['redis', 'postgres', 'kubernetes'] as const
 
@@ -35,22 +31,13 @@ interface Replica {
 
 describeWith(['redis-server', 'postgres', 'etcd', 'kube-apiserver'], 'replicas on one store', () => {
   let world: ReplicaWorld
+  let program: string
   const started = new Set<ChildProcess>()
   const defaults = { mode: 'passes', endAtStep: 0, signal: 'SIGKILL' } as const
 
   beforeAll(async () => {
     world = await startReplicaWorld()
-    await build({
-      entry: { program: fileURLToPath(new URL('programs/replica-program.ts', import.meta.url)) },
-      outDir: bundles,
-      format: 'esm',
-      target: 'node20',
-      config: false,
-      silent: true,
-      splitting: false,
-      skipNodeModulesBundle: true,
-      outExtension: () => ({ js: '.mjs' }),
-    })
+    program = await bundleProgram('replica-program', { withDependencies: false })
   })
 
   afterAll(async () => {
@@ -60,7 +47,7 @@ describeWith(['redis-server', 'postgres', 'etcd', 'kube-apiserver'], 'replicas o
 
   function run(replica: ReplicaScenario['replica'], change: Partial<ReplicaInstructions> = {}): Replica {
     const instructions: ReplicaInstructions = { ...replica, ...defaults, ...change }
-    const child = spawn(process.execPath, [join(bundles, 'program.mjs'), JSON.stringify(instructions)], {
+    const child = spawn(process.execPath, [program, JSON.stringify(instructions)], {
       stdio: ['pipe', 'pipe', 'pipe'],
     })
     started.add(child)

@@ -8,8 +8,11 @@ import { build } from 'tsup'
 /** Inside node_modules, so that the bundle finds its dependencies and git does not see it. */
 const bundles = fileURLToPath(new URL('../../node_modules/.cache/evercert-programs', import.meta.url))
 
-/** Resolves with the path of the file. */
-export async function bundleProgram(name: string): Promise<string> {
+/**
+ * Resolves with the path of the file. `withDependencies: false` for programs that use packages which cannot be bundled into an
+ * ES module.
+ */
+export async function bundleProgram(name: string, { withDependencies = true } = {}): Promise<string> {
   const outDir = join(bundles, name)
   await build({
     entry: { program: fileURLToPath(new URL(`../integration/programs/${name}.ts`, import.meta.url)) },
@@ -19,6 +22,7 @@ export async function bundleProgram(name: string): Promise<string> {
     config: false,
     silent: true,
     splitting: false,
+    skipNodeModulesBundle: !withDependencies,
     outExtension: () => ({ js: '.mjs' }),
   })
   return join(outDir, 'program.mjs')
