@@ -28,9 +28,13 @@ export function anySignal(...followed: readonly AbortSignal[]): AnySignal {
   const end = (): void => {
     for (const signal of followed) signal.removeEventListener('abort', look)
   }
+  let isOver = false
   const look = (): void => {
+    // Asked once more, a composite of composites would ask each of them twice.
+    if (isOver) return
     const aborted = followed.find((signal) => signal.aborted)
     if (aborted === undefined) return
+    isOver = true
     end()
     own.abort(aborted.reason)
   }

@@ -30,7 +30,13 @@ export function boundedStore(store: CertStore, clock: Clock): CertStore {
     delete: (key, context, options) => bounded(`delete ${key}`, context, store.delete(key, context, options)),
     list: (prefix, context) => store.list(prefix, context),
     ...(getMany !== undefined && {
-      getMany: (keys, context) => boundedParts(getMany(keys, context), (part) => bounded('getMany', context, part)),
+      getMany: (keys, context) =>
+        boundedParts({
+          parts: getMany(keys, context),
+          store: store.name,
+          signal: context.signal,
+          bounded: (part) => bounded('getMany', context, part),
+        }),
     }),
     ...(store.watch !== undefined && { watch: store.watch.bind(store) }),
     ...(lock === undefined
@@ -48,24 +54,42 @@ export function boundedStore(store: CertStore, clock: Clock): CertStore {
   }
 }
 
+/** Parts of {@link boundedParts}. */
+interface BoundedParts<Part> {
+  readonly parts: unknown
+  readonly store: string
+  readonly signal: AbortSignal
+  readonly bounded: (work: Promise<IteratorResult<Part>>) => Promise<IteratorResult<Part>>
+}
+
 /** The same parts, each within a limit. */
-async function* boundedParts<Part>(
-  parts: AsyncIterable<Part>,
-  bounded: <T>(work: Promise<T>) => Promise<T>,
-): AsyncGenerator<Part> {
+async function* boundedParts<Part>({ parts, store, signal, bounded }: BoundedParts<Part>): AsyncGenerator<Part> {
+  if (!isAsyncIterable<Part>(parts)) {
+    // A promise of it may be rejected, and nobody would hear of that.
+    Promise.resolve(parts).catch(() => undefined)
+    throw new TypeError(`store ${store}: getMany must return an async iterable; make it an async generator`)
+  }
   const iterator = parts[Symbol.asyncIterator]()
   let ended = false
   try {
-    for (;;) {
+    for (let count = 1; ; count += 1) {
       const next = await bounded(iterator.next())
       if (next.done === true) {
         ended = true
         return
       }
       yield next.value
+      // Whoever never waits would not let anybody else have a turn, nor abort.
+      if (count % 16 === 0) await new Promise((resolve) => setImmediate(resolve))
+      signal.throwIfAborted()
     }
   } finally {
-    // One that does not answer is not waited for.
-    if (!ended) void iterator.return?.().catch(() => undefined)
+    // One that does not answer is not waited for, and what it says when it is left does not matter.
+    const leave = async (): Promise<unknown> => iterator.return?.()
+    if (!ended) leave().catch(() => undefined)
   }
+}
+
+function isAsyncIterable<Part>(value: unknown): value is AsyncIterable<Part> {
+  return typeof value === 'object' && value !== null && Symbol.asyncIterator in value
 }

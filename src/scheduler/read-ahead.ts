@@ -11,6 +11,8 @@ import type { CertStore, FoundValue, StoreKey } from '../stores/cert-store.js'
 /** More would only queue up in a pool, or in a file system. */
 const readsAtOnce = 64
 
+type ReadValues = (keys: readonly StoreKey[]) => AsyncIterable<readonly FoundValue[]>
+
 /** An item whose keys are being read. */
 interface Awaited<Item> {
   readonly item: Item
@@ -37,19 +39,23 @@ export function readAhead<Item>(
   const ahead: CertStore = {
     ...store,
     async get(key, own) {
-      // What the store left out is asked for by itself.
+      // What nobody thought of is asked for by itself.
       const { stored, error } = found.get(key) ?? { stored: await store.get(key, own) }
       if (error !== undefined) throw error
       return stored
     },
   }
-  return { items: handOver(items, keysOf, (keys) => readMany(keys, store, context), found), store: ahead }
+  const readers = {
+    readMany: (keys: readonly StoreKey[]) => store.getMany?.(keys, context) ?? readEach(keys, store, context),
+    readEach: (keys: readonly StoreKey[]) => readEach(keys, store, context),
+  }
+  return { items: handOver(items, keysOf, readers, found), store: ahead }
 }
 
 async function* handOver<Item>(
   items: readonly Item[],
   keysOf: (item: Item) => readonly StoreKey[],
-  read: (keys: readonly StoreKey[]) => AsyncIterable<readonly FoundValue[]>,
+  { readMany, readEach }: Readonly<Record<'readMany' | 'readEach', ReadValues>>,
   found: Map<StoreKey, FoundValue>,
 ): AsyncGenerator<Item> {
   const awaited = new Map<StoreKey, Awaited<Item>>()
@@ -58,7 +64,19 @@ async function* handOver<Item>(
     const one = { item, keys, left: keys.length }
     for (const key of keys) awaited.set(key, one)
   }
-  for await (const part of read([...awaited.keys()])) {
+  yield* taken(awaited, found, readMany([...awaited.keys()]))
+  // What the store left out.
+  yield* taken(awaited, found, readEach([...awaited.keys()]))
+}
+
+/** Each item whose last value comes, until no value is awaited. */
+async function* taken<Item>(
+  awaited: Map<StoreKey, Awaited<Item>>,
+  found: Map<StoreKey, FoundValue>,
+  parts: AsyncIterable<readonly FoundValue[]>,
+): AsyncGenerator<Item> {
+  if (awaited.size === 0) return
+  for await (const part of parts) {
     for (const value of part) {
       const one = awaited.get(value.key)
       // Told twice, or never asked for.
@@ -70,16 +88,9 @@ async function* handOver<Item>(
       yield one.item
       for (const key of one.keys) found.delete(key)
     }
+    // A store that has told everything need not be asked for more.
+    if (awaited.size === 0) return
   }
-  for (const { item } of new Set(awaited.values())) yield item
-}
-
-function readMany(
-  keys: readonly StoreKey[],
-  store: CertStore,
-  context: OperationContext,
-): AsyncIterable<readonly FoundValue[]> {
-  return store.getMany?.(keys, context) ?? readEach(keys, store, context)
 }
 
 async function* readEach(

@@ -165,6 +165,7 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     const { store, certificates = [], concurrency = 4, logger = silentLogger } = options
     if (typeof store !== 'object' || store === null) throw new TypeError('"store" option must be a CertStore')
     for (const method of ['get', 'put', 'delete', 'list']) assertMethod(store, method, 'store')
+    if (store.getMany !== undefined) assertMethod(store, 'getMany', 'store')
     assertArray(certificates, 'certificates')
     assertNumber(concurrency, 'concurrency', { min: 1, max: 1000, integer: true })
     const ratio = options.renewAtRemainingRatio
@@ -405,12 +406,13 @@ export class RenewalScheduler extends EventEmitter<RenewalEventMap> implements A
     const ahead = readAhead(all, ({ managed }) => keysOf(managed.spec, node), store, context)
     const environment = { ...this.#environment, store: ahead.store }
     let count = 0
+    signal.throwIfAborted()
     for await (const { managed, index } of ahead.items) {
-      signal.throwIfAborted()
       told[index] = await tell(managed, environment)
       count += 1
       // What has been read is looked at without waiting: the host must have its turn in between.
       if (count % 16 === 0) await new Promise((resolve) => setImmediate(resolve))
+      signal.throwIfAborted()
     }
     return told
   }

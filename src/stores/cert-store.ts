@@ -72,7 +72,8 @@ export interface CertStore {
   /**
    * Reads many values as `get` does each, in parts as they come: every key once, in any order. `keys` are distinct, tens of
    * thousands of them. Offered by stores that have something better than a request for each. A damaged value is told of as its
-   * own {@link FoundValue}, and the others go on; what concerns all of them, such as a server that is away, rejects.
+   * own {@link FoundValue}, and the others go on; what concerns all of them, such as a server that is away, rejects. A part
+   * comes within 60 seconds, if need be an empty one.
    *
    * @defaultValue evercert calls `get`, 64 at once
    */

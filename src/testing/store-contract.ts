@@ -192,6 +192,7 @@ function defineBasics(test: Test): void {
     }
     equal((await foundBy(store, [], context)).size, 0, 'getMany() of no key must find nothing')
     for await (const part of store.getMany(keys, context)) if (part.length > 0) break
+    await abortedWhileReading(store, keys)
     equal((await foundBy(store, [www], context)).size, 1, 'a store must go on when somebody stops reading')
   })
 
@@ -652,6 +653,20 @@ async function foundBy(
     }
   }
   return found
+}
+
+/** Going on after an abort rejects with its reason, unless everything had been told. */
+async function abortedWhileReading(store: CertStore, keys: readonly StoreKey[]): Promise<void> {
+  const controller = new AbortController()
+  const reason = new Error('stopped by the contract')
+  const read = async (): Promise<void> => {
+    for await (const part of store.getMany?.(keys, operationContext({ signal: controller.signal })) ?? []) {
+      if (controller.signal.aborted) return
+      if (part.length === keys.length) throw reason
+      if (part.length > 0) controller.abort(reason)
+    }
+  }
+  await rejectsWith(reason, read)
 }
 
 async function keysOf(

@@ -118,7 +118,8 @@ const metadataType = `application/json;${asMetadata('')},application/json`
 
 /** Lists of Secrets, with what they hold and without. */
 const listType = `${protobufType},application/json`
-const metadataListType = `${protobufType};${asMetadata('List')},application/json;${asMetadata('List')},application/json`
+const metadataJson = `application/json;${asMetadata('List')},application/json`
+const metadataListType = `${protobufType};${asMetadata('List')},${metadataJson}`
 
 /** As whom the API server records our fields. */
 const fieldManager = 'fieldManager=evercert'
@@ -235,8 +236,12 @@ export function kubernetesObjects(options: KubernetesObjectsOptions): Kubernetes
       let asked
       try {
         asked = await ask(step, '', { ...request, accept: metadataOnly ? metadataListType : listType }, send)
-        // One form of refusals is enough to understand.
-        if (isProtobuf(asked.answer) && asked.answer.status !== 200) asked = await ask(step, '', request, send)
+        // One form of refusals is enough to understand. An overloaded server is not asked twice: its status says all.
+        const { answer, refused } = asked
+        if (isProtobuf(answer) && answer.status !== 200) {
+          if (answer.status === 429 || answer.status >= 500) throw refused({ ...answer, text: () => '' })
+          asked = await ask(step, '', { ...request, accept: metadataOnly ? metadataJson : undefined }, send)
+        }
       } catch (error) {
         // Whoever aborts may give any reason.
         const cause = error instanceof StoreError ? error.cause : undefined

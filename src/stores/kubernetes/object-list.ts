@@ -12,6 +12,9 @@ import type { KubernetesObject, ObjectPage } from './kubernetes-objects.js'
 /** The media type. Servers that do not know it send JSON where that is accepted, too. */
 export const protobufType = 'application/vnd.kubernetes.protobuf'
 
+/** etcd takes requests of 1.5 MiB. */
+const largestObjectBytes = 2 * 1024 * 1024
+
 const magic = Buffer.from('k8s\0')
 
 // Numbers of fields: `generated.proto` of k8s.io/apimachinery (runtime, meta/v1) and k8s.io/api (core/v1).
@@ -70,6 +73,7 @@ function readList(body: Buffer, start: number, end: number): ObjectPage | undefi
 }
 
 function readItem(body: Buffer, start: number, end: number): KubernetesObject | undefined {
+  if (end - start > largestObjectBytes) throw new RangeError('an object is larger than any can be')
   let name = ''
   let uid = ''
   let version = ''

@@ -63,7 +63,9 @@ export async function* readSecrets(
     if (page !== undefined && listing.wanted.size > 0 && listing.left > 0) ask(listing)
     // Also what no list has shown is asked for: somebody may have taken a label away.
     else alone.push(...listing.wanted.values())
-    if (shown.length > 0) yield shown.map(([object, key]) => options.found(object, key))
+    context.signal.throwIfAborted()
+    // Also a page that shows nothing of it: whoever waits knows that it goes on.
+    yield shown.map(([object, key]) => options.found(object, key))
   }
   for (let first = 0; first < alone.length; first += concurrency) {
     yield await Promise.all(alone.slice(first, first + concurrency).map((key) => options.readOne(key, context)))

@@ -25,6 +25,18 @@ function abortingAt(nth: number): { signal: AbortSignal; asked: number } {
 }
 
 describe('one signal for several', () => {
+  it('asks each once more when it is nested, however deep, and none once it is over', () => {
+    const source = abortingAt(2)
+    let signal = source.signal
+    for (let depth = 0; depth < 12; depth += 1) signal = anySignal(signal, new AbortController().signal).signal
+    source.asked = 1
+    expect(signal.aborted).toBe(true)
+    expect(source.asked).toBeLessThan(50)
+    source.asked = 0
+    expect(signal.reason).toBe(first)
+    expect(source.asked).toBe(0)
+  })
+
   it('is aborted from the beginning when one of them is, with the reason of the first in order', () => {
     const [one, two, three] = [new AbortController(), AbortSignal.abort(first), AbortSignal.abort(second)]
     const { signal } = anySignal(one.signal, two, three)

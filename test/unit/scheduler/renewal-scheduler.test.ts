@@ -1283,6 +1283,7 @@ describe('construction', () => {
         return { certificates: [one, certificate({ name: 'b', deployers: [{ ...file }] })] }
       },
     ],
+    ['store', () => ({ store: { ...memoryStore(), getMany: 5 } as unknown as CertStore })],
     ['www', () => ({ certificates: [certificate(), certificate()] })],
     ['placeHolder', () => ({ certificates: [bad({ ...certificate(), placeHolder: true })] })],
   ])('refuses a wrong %s with a TypeError that names it', (option, change) => {
@@ -1426,14 +1427,99 @@ describe('telling about many certificates', () => {
     expect(clock.sleeping).toBe(0)
   })
 
-  it('plan ends for whoever aborts in the middle of it', async () => {
-    const controller = new AbortController()
+  /** A store whose parts come from an iterator by hand. */
+  const iterating = (iterator: (keys: readonly StoreKey[]) => object): CertStore => ({
+    ...store,
+    getMany: (keys) => ({ [Symbol.asyncIterator]: () => iterator(keys) as AsyncIterator<readonly FoundValue[]> }),
+  })
+
+  it('plan ends for whoever aborts in the middle of it, at its end, or before it', async () => {
     const reason = new Error('stop')
-    const slow = readingMany(store, (found) => {
-      controller.abort(reason)
-      return found
+    for (const certificates of [three(), [certificate({ name: 'a' })]]) {
+      const controller = new AbortController()
+      const slow = readingMany(store, (found) => {
+        controller.abort(reason)
+        return found
+      })
+      const scheduler = schedulerFor(certificates, { store: slow })
+      await expect(scheduler.plan({ signal: controller.signal })).rejects.toBe(reason)
+    }
+    await expect(schedulerFor([]).plan({ signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+  })
+
+  it('plan says what is wrong with a getMany that is no generator, and nothing of it is left unhandled', async () => {
+    const unhandled: unknown[] = []
+    const onUnhandled = (error: unknown): void => void unhandled.push(error)
+    process.on('unhandledRejection', onUnhandled)
+    const promising = {
+      ...store,
+      getMany: () => Promise.reject(new Error('the server is away')),
+    } as unknown as CertStore
+    await expect(schedulerFor(three(), { store: promising }).plan()).rejects.toThrow(
+      /getMany must return an async iterable/,
+    )
+    for (let turns = 0; turns < 5; turns += 1) await new Promise((resolve) => setImmediate(resolve))
+    process.off('unhandledRejection', onUnhandled)
+    expect(unhandled).toEqual([])
+  })
+
+  it.each([
+    [
+      'throws',
+      () => {
+        throw new Error('cannot return')
+      },
+    ],
+    ['returns no promise', () => undefined],
+    ['is missing', undefined],
+  ])('plan tells what went wrong in a store whose return() %s', async (_, leave) => {
+    const away = iterating(() => ({ next: () => Promise.reject(new Error('the server is away')), return: leave }))
+    await expect(schedulerFor(three(), { store: away }).plan()).rejects.toThrow('the server is away')
+  })
+
+  it('plan asks a store that has told everything for no more', async () => {
+    const endless = iterating((keys) => ({
+      next: () => Promise.resolve({ done: false, value: keys.map((key) => ({ key, stored: undefined })) }),
+    }))
+    expect(await schedulerFor(three(), { store: endless }).plan()).toHaveLength(3)
+    const silent = iterating((keys) => {
+      const parts = [keys.map((key) => ({ key, stored: undefined }))]
+      return {
+        next: () => {
+          const value = parts.pop()
+          return value === undefined ? new Promise(() => undefined) : Promise.resolve({ done: false, value })
+        },
+      }
     })
-    await expect(schedulerFor(three(), { store: slow }).plan({ signal: controller.signal })).rejects.toBe(reason)
+    expect(await schedulerFor(three(), { store: silent }).plan()).toHaveLength(3)
+  })
+
+  it('plan lets others have their turn, and ends at an abort, while a store tells nothing without an end', async () => {
+    const endless = iterating(() => ({ next: () => Promise.resolve({ done: false, value: [] }) }))
+    const controller = new AbortController()
+    setImmediate(() => setImmediate(() => controller.abort('stop')))
+    await expect(schedulerFor(three(), { store: endless }).plan({ signal: controller.signal })).rejects.toBe('stop')
+  })
+
+  it('plan reads what a store leaves out 64 at once', async () => {
+    let reading = 0
+    let most = 0
+    const forgetful: CertStore = {
+      ...memoryStore(),
+      async *getMany() {
+        await Promise.resolve()
+        yield []
+      },
+      get: async () => {
+        most = Math.max(most, (reading += 1))
+        await new Promise((resolve) => setImmediate(resolve))
+        reading -= 1
+        return undefined
+      },
+    }
+    const many = Array.from({ length: 100 }, (_, index) => certificate({ name: `name-${String(index)}` }))
+    expect(await schedulerFor(many, { store: forgetful }).plan()).toHaveLength(100)
+    expect(most).toBe(64)
   })
 
   it('plan waits for a store with few deadlines, which end with it', async () => {

@@ -311,6 +311,29 @@ describe('a store that', () => {
       })),
     },
     {
+      fault: 'goes on with more parts after an abort',
+      failing: ['many values are read as each of them is'],
+      store: broken((sound) => ({
+        getMany: (keys, context) => {
+          context.signal.throwIfAborted()
+          return eachOf(sound, keys, { ...context, signal: never }, (found) => [found])
+        },
+      })),
+    },
+    {
+      fault: 'ends without a word at an abort',
+      failing: ['many values are read as each of them is'],
+      store: broken((sound) => ({
+        async *getMany(keys, context) {
+          context.signal.throwIfAborted()
+          for await (const part of eachOf(sound, keys, { ...context, signal: never }, (found) => [found])) {
+            yield part
+            if (context.signal.aborted) return
+          }
+        },
+      })),
+    },
+    {
       fault: 'finds nothing where one of many is damaged',
       failing: ['a damaged value is handed out, and replaced or deleted by its revision only'],
       store: damageable(corrupt, {

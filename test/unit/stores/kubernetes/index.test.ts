@@ -497,6 +497,28 @@ describe('lists', () => {
     expect(api.requests.map(({ headers }) => headers['accept']!.includes('protobuf'))).toEqual([true, false])
   })
 
+  it('that are refused are never asked for with more in them, and an overloaded server is not asked again', async () => {
+    const { api, store } = await many(10)
+    const refuse = (code: number) => {
+      const headers = { 'content-type': 'application/vnd.kubernetes.protobuf', 'retry-after': '5' }
+      api.onRequest = ({ headers: { accept = '' } }) =>
+        accept.includes('protobuf') ? new Response('k8s\0', { status: code, headers }) : undefined
+      api.requests.length = 0
+    }
+    refuse(403)
+    expect(await keysOf(store, 'renewals/')).toHaveLength(10)
+    expect(api.requests.map(({ headers }) => headers['accept'])).toEqual([
+      expect.stringMatching(/^application\/vnd.kubernetes.protobuf;as=PartialObjectMetadataList/),
+      expect.stringMatching(/^application\/json;as=PartialObjectMetadataList/),
+    ])
+    for (const code of [429, 503]) {
+      refuse(code)
+      const failure = await failureOf(keysOf(store, 'renewals/'))
+      expect(failure.retryAt).toBeInstanceOf(Date)
+      expect(api.requests).toHaveLength(1)
+    }
+  })
+
   it('ask for a page while the one before is looked at, and for none that nobody needs', async () => {
     const { api, store, context, keys } = await many(1_400)
     const shown = Object.values(api.secrets()).sort((one, other) => (one.metadata.name < other.metadata.name ? -1 : 1))

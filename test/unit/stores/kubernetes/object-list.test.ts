@@ -62,6 +62,14 @@ describe('a list of Secrets in Protocol Buffers', () => {
     expect(readObjectList(body)).toBeUndefined()
   })
 
+  it('is none when an object is larger than etcd takes', () => {
+    const [sound] = secrets
+    const large = (bytes: number): Buffer =>
+      encodeObjectList([{ ...sound!, data: { entry: Buffer.alloc(bytes).toString('base64') } }])
+    expect(readObjectList(large(1_500_000))?.items).toHaveLength(1)
+    expect(readObjectList(large(2_100_000))).toBeUndefined()
+  })
+
   it('is none when it is cut short, wherever that is', () => {
     const whole = encodeObjectList(secrets)
     // What comes last are fields that nobody reads.
