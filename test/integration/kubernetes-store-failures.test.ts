@@ -394,18 +394,24 @@ describeWith(['etcd', 'kube-apiserver'], 'kubernetesStore and its server', () =>
     })
 
     it('gives a list that takes long whole, and each key once', { timeout: 180_000 }, async () => {
-      const { store, prefix } = await open()
+      const kubeConfig = await account.config()
+      // Who asks is looked up for each request.
+      const applying = vi.spyOn(kubeConfig, 'applyToHTTPSOptions')
+      const { store, prefix } = await open({ kubeConfig })
       const { store: direct } = await open({ prefix })
-      const keys = Array.from({ length: 520 }, (_, index): StoreKey => `renewals/n${String(index)}`)
+      const keys = Array.from({ length: 2_020 }, (_, index): StoreKey => `renewals/n${String(index)}`)
       for (let first = 0; first < keys.length; first += 20) {
         await Promise.all(keys.slice(first, first + 20).map((each) => store.put(each, bytes('x'), context)))
       }
+      applying.mockClear()
       const listed: StoreKey[] = []
       for await (const each of store.list('renewals/', context)) {
         listed.push(each)
         if (listed.length === 1) await untilForgotten(await versionNow(), direct)
       }
       expect(listed.sort()).toEqual(keys.sort())
+      // A page, the next one in vain, and from where the server says; more if it says so in Protocol Buffers.
+      expect(applying.mock.calls.length).toBeGreaterThanOrEqual(3)
       await store.close?.()
     })
   })
