@@ -11,8 +11,6 @@ import type { CertStore, FoundValue, StoreKey } from '../stores/cert-store.js'
 /** More would only queue up in a pool, or in a file system. */
 const readsAtOnce = 64
 
-type ReadValues = (keys: readonly StoreKey[]) => AsyncIterable<readonly FoundValue[]>
-
 /** An item whose keys are being read. */
 interface Awaited<Item> {
   readonly item: Item
@@ -45,28 +43,18 @@ export function readAhead<Item>(
       return stored
     },
   }
-  const readers = {
-    readMany: (keys: readonly StoreKey[]) => store.getMany?.(keys, context) ?? readEach(keys, store, context),
-    readEach: (keys: readonly StoreKey[]) => readEach(keys, store, context),
+  async function* handOver(): AsyncGenerator<Item> {
+    const awaited = new Map<StoreKey, Awaited<Item>>()
+    for (const item of items) {
+      const keys = keysOf(item)
+      const one = { item, keys, left: keys.length }
+      for (const key of keys) awaited.set(key, one)
+    }
+    if (store.getMany !== undefined) yield* taken(awaited, found, store.getMany([...awaited.keys()], context))
+    // All of it, or what the store left out.
+    yield* taken(awaited, found, readEach([...awaited.keys()], store, context))
   }
-  return { items: handOver(items, keysOf, readers, found), store: ahead }
-}
-
-async function* handOver<Item>(
-  items: readonly Item[],
-  keysOf: (item: Item) => readonly StoreKey[],
-  { readMany, readEach }: Readonly<Record<'readMany' | 'readEach', ReadValues>>,
-  found: Map<StoreKey, FoundValue>,
-): AsyncGenerator<Item> {
-  const awaited = new Map<StoreKey, Awaited<Item>>()
-  for (const item of items) {
-    const keys = keysOf(item)
-    const one = { item, keys, left: keys.length }
-    for (const key of keys) awaited.set(key, one)
-  }
-  yield* taken(awaited, found, readMany([...awaited.keys()]))
-  // What the store left out.
-  yield* taken(awaited, found, readEach([...awaited.keys()]))
+  return { items: handOver(), store: ahead }
 }
 
 /** Each item whose last value comes, until no value is awaited. */
